@@ -1,0 +1,72 @@
+//! The one stream of events that progress bars, JSON lines and logs all observe.
+
+use serde::Serialize;
+
+/// Something that happened in a run. Serialised with `message_type`, one JSON object a line.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "message_type", rename_all = "snake_case")]
+pub enum Event {
+    /// A run began.
+    RunStarted {
+        /// The operation, as its command is called: `backup`, `restore`.
+        operation: &'static str,
+        /// The run's id; for a backup, the backup's id.
+        run: String,
+        /// The stack.
+        stack: String,
+    },
+    /// A step of a plan begins.
+    StepStarted {
+        /// What is about to be done, as `--dry-run` prints it.
+        step: String,
+    },
+    /// Work on one artifact began.
+    ArtifactStarted {
+        /// The artifact.
+        artifact: String,
+        /// Bytes to expect, where known (the stored size on restore, the last raw size on backup).
+        expected: Option<u64>,
+    },
+    /// Bytes of an artifact have passed.
+    Progress {
+        /// The artifact.
+        artifact: String,
+        /// Bytes so far, in the unit of `expected`.
+        bytes: u64,
+    },
+    /// Work on one artifact ended well.
+    ArtifactFinished {
+        /// The artifact.
+        artifact: String,
+        /// Uncompressed bytes.
+        raw_size: u64,
+        /// Bytes as stored.
+        stored_size: u64,
+        /// Seconds it took.
+        seconds: f64,
+    },
+    /// Something the person should know that did not stop the run.
+    Warning {
+        /// The text, a lowercase fragment.
+        message: String,
+    },
+    /// A detail for `-v`.
+    Detail {
+        /// The text.
+        message: String,
+    },
+}
+
+/// Sees every event of a run, in order. Must not block for long.
+pub trait Observer: Send + Sync {
+    /// Called for each event.
+    fn observe(&self, event: &Event);
+}
+
+/// Looks away. For operations whose steps nobody follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn observe(&self, _: &Event) {}
+}

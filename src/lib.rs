@@ -1,0 +1,29 @@
+//! lifeboat: backups of Docker Compose stacks that have been proven to restore.
+//!
+//! # The layers, upper ones importing lower ones only
+//!
+//! | layer | what it holds |
+//! | --- | --- |
+//! | [`cli`] | arguments, output, exit codes: the only place that prints |
+//! | [`config`] | `lifeboat.toml` and schedule files, into typed values |
+//! | [`operation`] | what a person asks for: backup, restore, verify …; the only place where sources and repositories meet |
+//! | [`source`] | what can be captured and restored: PostgreSQL |
+//! | [`repository`] | where backups live, and the format they are kept in |
+//! | [`pipeline`] | bytes between the two: compress, digest, inspect |
+//! | [`docker`] | the engine: discovery, exec with its end proof, locks |
+//! | [`manifest`], [`proof`], [`secret`], [`stack`], [`event`], [`error`] | values |
+//!
+//! `tests/it/layers.rs` holds these rules.
+//!
+//! # The way of a byte
+//!
+//! Backup: container → `docker::exec` → `source` → `pipeline::seal` → `repository::upload` →
+//! manifest → `SHA256SUMS` → commit. Restore: repository → `pipeline::unseal` → `source` →
+//! `docker::exec` → a side database → checks → swap.
+
+pub mod error;
+pub mod event;
+pub mod manifest;
+pub mod proof;
+pub mod secret;
+pub mod stack;

@@ -1,0 +1,3 @@
+//! The lifeboat program: parses, runs, exits.
+
+fn main() {}

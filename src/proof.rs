@@ -1,0 +1,26 @@
+//! Evidence that a capture came to its proper end. Lying is a type error: only a [`Proof`] makes a
+//! [`Sealed`](crate::manifest::Sealed), and a repository commits nothing else.
+
+use serde::Serialize;
+
+/// Says that a producer ended well **and** that every byte it wrote was read.
+///
+/// Made in one place, `docker/exec`, when the trailer has been read, every exit status in it is
+/// zero and the engine confirms the exit; `tests/it/layers.rs` holds that nothing else calls
+/// [`Proof::attest`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Proof {
+    bytes: u64,
+}
+
+impl Proof {
+    /// For the reader of the end proof only.
+    pub(crate) fn attest(bytes: u64) -> Self {
+        Self { bytes }
+    }
+
+    /// How many bytes the producer's stream held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

@@ -1,0 +1,254 @@
+//! Stacks, services, volumes and the names of artifacts: values, no input or output.
+
+use crate::error::{Error, Result};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A Compose project on one engine, or one plain container that stands for itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Stack {
+    /// The project's name (label `com.docker.compose.project`), or the container's.
+    pub name: String,
+    /// Its containers, replicas included, ordered by service and container name.
+    pub services: Vec<Service>,
+}
+
+/// One container of a stack, as the engine described it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Service {
+    /// The Compose service's name, or the container's own.
+    pub name: String,
+    /// The engine's full container id.
+    pub container_id: String,
+    /// The container's name, without the leading slash.
+    pub container_name: String,
+    /// The image as the container was created from it: `postgres:17`.
+    pub image: String,
+    /// The image's id on this engine: `sha256:…`.
+    pub image_id: String,
+    /// The image's repository digest where it came from a registry: `postgres@sha256:…`.
+    pub image_digest: Option<String>,
+    /// Whether it runs now and is not paused.
+    pub running: bool,
+    /// The engine's word for its state: `running`, `exited`, `paused`.
+    pub state: String,
+    /// The container's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The container's environment. Holds secrets: never serialised, never printed.
+    #[serde(skip)]
+    pub env: BTreeMap<String, String>,
+    /// What is mounted into it.
+    pub mounts: Vec<Mount>,
+    /// CPU limit in billionths of a core; 0 where there is none.
+    pub nano_cpus: i64,
+    /// Memory limit in bytes; 0 where there is none.
+    pub memory: i64,
+}
+
+/// A volume or directory mounted into a container.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mount {
+    /// The volume's name; `None` for a bind mount.
+    pub volume: Option<String>,
+    /// The path inside the container.
+    pub destination: String,
+}
+
+/// Which kind of store an artifact came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKind {
+    /// A PostgreSQL server.
+    Postgres,
+    /// A Redis or Valkey server.
+    Redis,
+    /// A named volume.
+    Volume,
+}
+
+/// The name of one stored stream. Displayed and parsed in its percent-encoded form only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ArtifactName {
+    /// `postgres/<service>/db/<database>`: one database's dump.
+    Database {
+        /// The Compose service.
+        service: String,
+        /// The database.
+        database: String,
+    },
+    /// `postgres/<service>/globals`: roles, memberships and tablespaces of a cluster.
+    Globals {
+        /// The Compose service.
+        service: String,
+    },
+    /// `redis/<service>`: an RDB snapshot.
+    Redis {
+        /// The Compose service.
+        service: String,
+    },
+    /// `volume/<name>`: a volume's archive.
+    Volume {
+        /// The volume.
+        name: String,
+    },
+}
+
+impl ArtifactName {
+    /// Which kind of store it came from.
+    pub fn source_kind(&self) -> SourceKind {
+        match self {
+            Self::Database { .. } | Self::Globals { .. } => SourceKind::Postgres,
+            Self::Redis { .. } => SourceKind::Redis,
+            Self::Volume { .. } => SourceKind::Volume,
+        }
+    }
+
+    /// The Compose service it came from, where there is one.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            Self::Database { service, .. }
+            | Self::Globals { service }
+            | Self::Redis { service } => Some(service),
+            Self::Volume { .. } => None,
+        }
+    }
+
+    /// Whether `pattern` names this artifact or a folder of it: `postgres`, `postgres/db1/db/app`,
+    /// and for convenience a bare database name.
+    pub fn matches(&self, pattern: &str) -> bool {
+        let name = self.to_string();
+        name == pattern
+            || name
+                .strip_prefix(pattern)
+                .is_some_and(|rest| rest.starts_with('/'))
+            || matches!(self, Self::Database { database, .. } if database == pattern)
+    }
+}
+
+impl fmt::Display for ArtifactName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database { service, database } => {
+                write!(
+                    formatter,
+                    "postgres/{}/db/{}",
+                    encode(service),
+                    encode(database)
+                )
+            }
+            Self::Globals { service } => write!(formatter, "postgres/{}/globals", encode(service)),
+            Self::Redis { service } => write!(formatter, "redis/{}", encode(service)),
+            Self::Volume { name } => write!(formatter, "volume/{}", encode(name)),
+        }
+    }
+}
+
+impl FromStr for ArtifactName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let invalid = || Error::usage(format!("{text:?} is not an artifact's name"));
+        let parts: Vec<&str> = text.split('/').collect();
+        let decoded = |part: &str| decode(part).ok_or_else(invalid);
+        match parts[..] {
+            ["postgres", service, "db", database] => Ok(Self::Database {
+                service: decoded(service)?,
+                database: decoded(database)?,
+            }),
+            ["postgres", service, "globals"] => Ok(Self::Globals {
+                service: decoded(service)?,
+            }),
+            ["redis", service] => Ok(Self::Redis {
+                service: decoded(service)?,
+            }),
+            ["volume", name] => Ok(Self::Volume {
+                name: decoded(name)?,
+            }),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl Serialize for ArtifactName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ArtifactName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Everything but `A-Za-z0-9._-` (docs/format.md, "Keys").
+const OUTSIDE_NAMES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
+
+/// A name as it stands in keys: every byte outside `A-Za-z0-9._-` percent-encoded, and a leading
+/// dot or dash too, so that no name hides a file or reads as an option.
+pub fn encode(name: &str) -> String {
+    let encoded = utf8_percent_encode(name, OUTSIDE_NAMES).to_string();
+    match encoded.as_bytes().first() {
+        Some(b'.') => format!("%2E{}", &encoded[1..]),
+        Some(b'-') => format!("%2D{}", &encoded[1..]),
+        _ => encoded,
+    }
+}
+
+/// The name behind its encoded form; `None` unless `encoded` is exactly what [`encode`] makes.
+pub fn decode(encoded: &str) -> Option<String> {
+    let name = percent_decode_str(encoded).decode_utf8().ok()?.into_owned();
+    (!name.is_empty() && encode(&name) == encoded).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_outside_the_plain_set_are_encoded() {
+        assert_eq!(encode("procgenie_dev"), "procgenie_dev");
+        assert_eq!(encode("../a b"), "%2E.%2Fa%20b");
+        assert_eq!(encode("-rf"), "%2Drf");
+        assert_eq!(encode("é%"), "%C3%A9%25");
+    }
+
+    #[test]
+    fn a_name_is_parsed_in_its_encoded_form_only() {
+        for text in [
+            "",
+            "postgres",
+            "postgres//db/x",
+            "postgres/s/db/%2e",
+            "postgres/s/db/.x",
+            "postgres/s/db/..",
+            "volume/%41",
+        ] {
+            assert!(text.parse::<ArtifactName>().is_err(), "{text:?} was parsed");
+        }
+    }
+
+    #[test]
+    fn only_takes_whole_parts() {
+        let name: ArtifactName = "postgres/main/db/shop".parse().unwrap();
+        assert!(
+            name.matches("postgres")
+                && name.matches("postgres/main/db/shop")
+                && name.matches("shop")
+        );
+        assert!(!name.matches("postgres/ma") && !name.matches("sho"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_comes_back(service in "\\PC{1,20}", database in "[\\s\\S]{1,63}") {
+            let name = ArtifactName::Database { service, database };
+            prop_assert_eq!(name.to_string().parse::<ArtifactName>().unwrap(), name);
+        }
+    }
+}
