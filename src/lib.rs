@@ -21,6 +21,7 @@
 //! manifest → `SHA256SUMS` → commit. Restore: repository → `pipeline::unseal` → `source` →
 //! `docker::exec` → a side database → checks → swap.
 
+pub mod docker;
 pub mod error;
 pub mod event;
 pub mod manifest;
