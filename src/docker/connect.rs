@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The client library's own limit. It covers the wait for response headers and the whole of an
 /// upload (measured), so it is long; plain requests have a shorter one of their own.
-const LONGEST_REQUEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_REQUEST: Duration = Duration::from_hours(24);
 
 /// The API versions to speak, in this order. Engines of 2024 and later refuse clients below 1.44
 /// sooner or later (29 does), and any engine refuses a client newer than itself; 1.41 is Docker
@@ -163,9 +163,7 @@ fn open(place: &Place, version: &ClientVersion) -> Result<(Docker, Said)> {
         Some(("tcp" | "http" | "https", address)) => {
             let encrypted = place.certificates.is_some() || host.starts_with("https");
             let address = with_port(address, encrypted);
-            if !encrypted {
-                Docker::connect_with_http(&address, timeout, version).or_fail(prepared)?
-            } else {
+            if encrypted {
                 let folder = place.certificates.as_ref().ok_or_else(|| {
                     Error::usage(format!("{host} needs certificates"))
                         .hint("set DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH")
@@ -180,6 +178,8 @@ fn open(place: &Place, version: &ClientVersion) -> Result<(Docker, Said)> {
                     version,
                 )
                 .or_fail(|| format!("cannot use the certificates in {}", folder.display()))?
+            } else {
+                Docker::connect_with_http(&address, timeout, version).or_fail(prepared)?
             }
         }
         Some(("ssh", rest)) => {
@@ -188,8 +188,9 @@ fn open(place: &Place, version: &ClientVersion) -> Result<(Docker, Said)> {
         }
         _ => {
             return Err(
-                Error::usage(format!("{host:?} is not the address of a Docker engine"))
-                    .hint("it looks like unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host"),
+                Error::usage(format!("{host:?} is not the address of a Docker engine")).hint(
+                    "it looks like unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host",
+                ),
             );
         }
     };
@@ -233,8 +234,10 @@ fn unreachable(place: &Place, cause: bollard::errors::Error, said: &Said) -> Err
 
 fn no_engine(host: &str, kind: ErrorKind) -> Error {
     if kind == ErrorKind::PermissionDenied {
-        return Error::failed(format!("this user may not talk to the Docker engine at {host}"))
-            .hint("add the user to the group `docker` and log in again, or use sudo");
+        return Error::failed(format!(
+            "this user may not talk to the Docker engine at {host}"
+        ))
+        .hint("add the user to the group `docker` and log in again, or use sudo");
     }
     Error::failed(format!("no Docker engine answers at {host}")).hint(
         "start it (`systemctl start docker`), or say where it is: DOCKER_HOST, DOCKER_CONTEXT",
@@ -280,7 +283,11 @@ mod tests {
         let error = connect(&options(Some("unix:///nowhere/docker.sock"), None))
             .await
             .unwrap_err();
-        assert!(error.to_string().contains("no Docker engine answers at unix:///nowhere"));
+        assert!(
+            error
+                .to_string()
+                .contains("no Docker engine answers at unix:///nowhere")
+        );
         assert!(error.hint_text().unwrap().contains("DOCKER_HOST"));
     }
 
@@ -291,12 +298,17 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let host = format!("unix://{}", path.display());
         let error = connect(&options(Some(&host), None)).await.unwrap_err();
-        assert!(error.to_string().contains("no Docker engine answers"), "{error:?}");
+        assert!(
+            error.to_string().contains("no Docker engine answers"),
+            "{error:?}"
+        );
     }
 
     #[tokio::test]
     async fn a_nonsense_address_is_a_usage_error() {
-        let error = connect(&options(Some("host:2375"), None)).await.unwrap_err();
+        let error = connect(&options(Some("host:2375"), None))
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Usage);
     }
 }

@@ -78,7 +78,9 @@ pub(super) fn read(config_dir: &Path, name: &str) -> Result<Context> {
         .get("docker")
         .filter(|endpoint| !endpoint.host.is_empty())
         .ok_or_else(|| {
-            Error::usage(format!("the Docker context {name:?} names no Docker engine"))
+            Error::usage(format!(
+                "the Docker context {name:?} names no Docker engine"
+            ))
         })?;
     let tls = contexts.join("tls").join(&id).join("docker");
     Ok(Context {
@@ -154,7 +156,10 @@ mod tests {
         write(dir.path(), "production", "tcp://10.0.0.5:2376", false);
         let error = read(dir.path(), "prodution").unwrap_err();
         assert_eq!(error.kind(), crate::error::Kind::Usage);
-        assert!(error.hint_text().unwrap().contains("production"), "{error:?}");
+        assert!(
+            error.hint_text().unwrap().contains("production"),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -152,7 +152,9 @@ fn mount(point: MountPoint) -> Option<Mount> {
 
 /// The digest under the repository that the container's image was named by, else the first.
 fn digest_of(known: &[String], image: &str) -> Option<String> {
-    let tag = image.rfind(':').filter(|&colon| !image[colon..].contains('/'));
+    let tag = image
+        .rfind(':')
+        .filter(|&colon| !image[colon..].contains('/'));
     let repository = &image[..tag.unwrap_or(image.len())];
     known
         .iter()
@@ -178,9 +180,8 @@ fn group(services: impl Iterator<Item = Service>) -> Vec<Stack> {
     stacks
         .into_iter()
         .map(|((name, _), mut services)| {
-            services.sort_by(|a, b| {
-                (&a.name, &a.container_name).cmp(&(&b.name, &b.container_name))
-            });
+            services
+                .sort_by(|a, b| (&a.name, &a.container_name).cmp(&(&b.name, &b.container_name)));
             Stack { name, services }
         })
         .collect()

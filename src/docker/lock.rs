@@ -37,14 +37,30 @@ const STACK_LABEL: &str = "dev.lifeboat.stack";
 const OPERATION_LABEL: &str = "dev.lifeboat.operation";
 const SINCE_LABEL: &str = "dev.lifeboat.since";
 
-/// How long a lock lives without being renewed.
-const LEASE: TimeDelta = TimeDelta::minutes(5);
-/// How often it is renewed.
-const RENEWAL: Duration = Duration::from_secs(60);
-/// After a renewal failed.
-const RETRY: Duration = Duration::from_secs(10);
 /// How often a waiting run looks again.
 const POLL: Duration = Duration::from_secs(1);
+
+/// How long a lock lives, and how it is kept alive.
+#[derive(Debug, Clone, Copy)]
+pub struct LockTimes {
+    /// How long it lives without being renewed.
+    pub lease: Duration,
+    /// How often it is renewed.
+    pub renewal: Duration,
+    /// How soon after a renewal that failed.
+    pub retry: Duration,
+}
+
+impl Default for LockTimes {
+    /// Five minutes, every minute, after ten seconds.
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_mins(5),
+            renewal: Duration::from_mins(1),
+            retry: Duration::from_secs(10),
+        }
+    }
+}
 
 /// A held lock. [`release`](Self::release) gives it back; a dropped one is no longer renewed and
 /// expires.
@@ -64,6 +80,7 @@ struct Lease {
     owner: Owner,
     image: String,
     operation: String,
+    times: LockTimes,
     since: DateTime<Utc>,
     /// The id of the container with the lock's name.
     id: String,
@@ -80,12 +97,26 @@ impl Engine {
         image: &str,
         operation: &str,
     ) -> Result<StackLock> {
+        self.lock_with(stack, owner, image, operation, LockTimes::default())
+            .await
+    }
+
+    /// Like [`lock`](Self::lock), with times of its own.
+    pub async fn lock_with(
+        &self,
+        stack: &str,
+        owner: &Owner,
+        image: &str,
+        operation: &str,
+        times: LockTimes,
+    ) -> Result<StackLock> {
         let mut lease = Lease {
             engine: self.clone(),
             stack: stack.to_owned(),
             owner: owner.clone(),
             image: image.to_owned(),
             operation: operation.to_owned(),
+            times,
             since: self.time().await?,
             id: String::new(),
         };
@@ -147,7 +178,10 @@ impl StackLock {
         // A renewal that is under way is let finish: cut off, its container might appear after the
         // others were removed, and keep the stack locked while this process lives.
         self.stop.send_replace(true);
-        if tokio::time::timeout(PLAIN_REQUEST, &mut self.renewing).await.is_err() {
+        if tokio::time::timeout(PLAIN_REQUEST, &mut self.renewing)
+            .await
+            .is_err()
+        {
             self.renewing.abort();
         }
         // The name last: until then nobody else can have the lock, and sees why.
@@ -192,7 +226,9 @@ impl Lease {
 
     /// A container of this lock; `None` when the name is taken.
     async fn create(&self, name: &str, now: DateTime<Utc>) -> Result<Option<String>> {
-        let mut labels = self.owner.labels(LOCK_ROLE, now + LEASE);
+        let lease = TimeDelta::from_std(self.times.lease).unwrap_or(TimeDelta::MAX);
+        let deadline = now.checked_add_signed(lease).unwrap_or(now);
+        let mut labels = self.owner.labels(LOCK_ROLE, deadline);
         labels.extend([
             (STACK_LABEL.to_owned(), self.stack.clone()),
             (OPERATION_LABEL.to_owned(), self.operation.clone()),
@@ -247,7 +283,11 @@ impl Lease {
 
     /// One renewal; false when the lock is no longer ours (rule 2).
     async fn renew(&self, number: u64, previous: &mut Option<String>) -> Result<bool> {
-        let name = format!("{}-{}-{number}", self.name(), container_name(&self.owner.run));
+        let name = format!(
+            "{}-{}-{number}",
+            self.name(),
+            container_name(&self.owner.run)
+        );
         let now = self.engine.time().await?;
         let Some(id) = self.create(&name, now).await? else {
             // Made by an attempt whose answer was lost.
@@ -272,23 +312,31 @@ impl Lease {
 /// Renews until the lock is released or lost.
 async fn renew(lease: Lease, tell: watch::Sender<bool>, mut stop: watch::Receiver<bool>) {
     let mut previous = None;
-    let mut pause = RENEWAL;
+    let LockTimes {
+        lease: lifetime,
+        renewal,
+        retry,
+    } = lease.times;
+    let mut pause = renewal;
     let mut number = 1;
-    let lease_time = LEASE.to_std().unwrap_or_default();
-    let mut valid_until = Instant::now() + lease_time;
+    let mut valid_until = Instant::now() + lifetime;
     loop {
-        if tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_ok() {
+        if tokio::time::timeout(pause, stop.wait_for(|stop| *stop))
+            .await
+            .is_ok()
+        {
             return;
         }
         let asked = Instant::now();
-        let renewed = tokio::time::timeout_at(valid_until, lease.renew(number, &mut previous)).await;
+        let renewed =
+            tokio::time::timeout_at(valid_until, lease.renew(number, &mut previous)).await;
         match renewed {
             Ok(Ok(true)) => {
                 number += 1;
-                pause = RENEWAL;
-                valid_until = asked + lease_time;
+                pause = renewal;
+                valid_until = asked + lifetime;
             }
-            Ok(Err(_)) if Instant::now() + RETRY < valid_until => pause = RETRY,
+            Ok(Err(_)) if Instant::now() + retry < valid_until => pause = retry,
             _ => {
                 tell.send_replace(true);
                 return;

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a plain request (create, inspect, list) may take. Streams have no such limit.
-const PLAIN_REQUEST: Duration = Duration::from_secs(60);
+const PLAIN_REQUEST: Duration = Duration::from_mins(1);
 
 /// The label that marks a container as lifeboat's own and says what for: `lock`, `scratch`.
 pub const ROLE_LABEL: &str = "dev.lifeboat.role";

@@ -39,15 +39,19 @@ impl Engine {
             .ok()
             .and_then(|seconds| TimeDelta::try_seconds(seconds.saturating_add(slack)))
             .ok_or_else(|| Error::failed(format!("{seconds} seconds are no lifetime")))?;
-        let deadline = self.time().await?.checked_add_signed(lifetime).ok_or_else(|| {
-            Error::failed(format!("{seconds} seconds are no lifetime"))
-        })?;
+        let deadline = self
+            .time()
+            .await?
+            .checked_add_signed(lifetime)
+            .ok_or_else(|| Error::failed(format!("{seconds} seconds are no lifetime")))?;
         let body = ContainerCreateBody {
             image: Some(options.image.clone()),
             // `wait` can be interrupted by a signal, `sleep` as process 1 could not: process 1 has
             // no default handlers.
             entrypoint: Some(vec!["sh".to_owned(), "-c".to_owned()]),
-            cmd: Some(vec![format!("trap 'exit 0' TERM INT; sleep {seconds} & wait")]),
+            cmd: Some(vec![format!(
+                "trap 'exit 0' TERM INT; sleep {seconds} & wait"
+            )]),
             // The image's own check would only cost time here.
             healthcheck: Some(bollard::models::HealthConfig {
                 test: Some(vec!["NONE".to_owned()]),

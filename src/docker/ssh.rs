@@ -201,8 +201,8 @@ fn control_dir() -> Result<PathBuf> {
         }
         _ => {}
     }
-    let found = std::fs::symlink_metadata(&dir)
-        .or_fail(|| format!("cannot look at {}", dir.display()))?;
+    let found =
+        std::fs::symlink_metadata(&dir).or_fail(|| format!("cannot look at {}", dir.display()))?;
     if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
         return Err(Error::failed(format!(
             "{} does not belong to this user alone",
@@ -302,7 +302,13 @@ mod tests {
         );
         assert!(arguments.contains("BatchMode=yes") && !arguments.contains("accept-new"));
         assert_eq!(Target::parse("[::1]:22").unwrap().destination, "::1");
-        for wrong in ["", "-oProxyCommand=x", "-u@host", "me:secret@host", "host:port"] {
+        for wrong in [
+            "",
+            "-oProxyCommand=x",
+            "-u@host",
+            "me:secret@host",
+            "host:port",
+        ] {
             assert!(Target::parse(wrong).is_err(), "{wrong:?} was read");
         }
     }

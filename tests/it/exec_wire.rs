@@ -70,7 +70,11 @@ fn whole(statuses: &'static str) -> Script {
 
 fn text_of(result: Result<impl Sized>) -> String {
     let error: Error = result.err().expect("it was taken for a success");
-    format!("{} | {}", error.chain(), error.hint_text().unwrap_or_default())
+    format!(
+        "{} | {}",
+        error.chain(),
+        error.hint_text().unwrap_or_default()
+    )
 }
 
 #[tokio::test]
@@ -164,9 +168,8 @@ async fn another_runs_mark_is_no_mark() {
 
 #[tokio::test]
 async fn nothing_may_follow_the_mark() {
-    let same_frame = Script::new(|nonce| {
-        vec![stdout(format!("data{nonce}:c0\nx")), Step::AwaitNewline]
-    });
+    let same_frame =
+        Script::new(|nonce| vec![stdout(format!("data{nonce}:c0\nx")), Step::AwaitNewline]);
     let next_frame = Script::new(|nonce| {
         vec![
             stdout(format!("data{nonce}:c0\n")),
@@ -198,10 +201,22 @@ async fn nothing_may_follow_the_mark() {
 #[tokio::test]
 async fn every_status_counts_and_is_named() {
     for (statuses, transport, named) in [
-        ("c1", Transport::Raw, "pg_dump ended with status 1: pg_dump: warning: hm"),
+        (
+            "c1",
+            Transport::Raw,
+            "pg_dump ended with status 1: pg_dump: warning: hm",
+        ),
         ("c1 z0", ZSTD, "pg_dump ended with status 1"),
-        ("c0 z137", ZSTD, "zstd (in the container) ended with status 137"),
-        ("c141 z137", ZSTD, "zstd (in the container) ended with status 137, pg_dump"),
+        (
+            "c0 z137",
+            ZSTD,
+            "zstd (in the container) ended with status 137",
+        ),
+        (
+            "c141 z137",
+            ZSTD,
+            "zstd (in the container) ended with status 137: pg_dump: warning",
+        ),
         ("c127", Transport::Raw, "no `pg_dump`"),
         ("z127 c141", ZSTD, "no `zstd`"),
     ] {
@@ -243,7 +258,7 @@ async fn an_acknowledgement_without_an_effect_ends_in_time() {
         vec![
             stdout(format!("data{nonce}:c0\n")),
             Step::AwaitNewline,
-            Step::Pause(Duration::from_secs(60)),
+            Step::Pause(Duration::from_mins(1)),
         ]
     });
     let text = text_of(produce(script, Transport::Raw).await);
@@ -259,13 +274,20 @@ async fn a_start_error_on_stdout_is_read_as_such() {
         );
         let script = Script::new(move |_| vec![stdout(&said)]).inspects([Inspect::ended(126)]);
         let text = text_of(produce(script, Transport::Raw).await);
-        assert!(text.contains("cannot start pg_dump") && text.contains(hint), "{text}");
+        assert!(
+            text.contains("cannot start pg_dump") && text.contains(hint),
+            "{text}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_stream_without_frames_is_torn() {
-    for bytes in [&b"raw text without any header"[..], &[1, 0, 0], &[3, 0, 0, 0, 0, 0, 0, 1, 65]] {
+    for bytes in [
+        &b"raw text without any header"[..],
+        &[1, 0, 0],
+        &[3, 0, 0, 0, 0, 0, 0, 1, 65],
+    ] {
         let script = Script::new(move |_| vec![Step::Send(bytes.to_vec())]);
         let text = text_of(produce(script, Transport::Raw).await);
         assert!(text.contains("torn"), "{text}");
@@ -278,7 +300,10 @@ async fn a_container_that_stopped_is_named() {
         .inspects([Inspect::ended(137)])
         .container("exited");
     let text = text_of(produce(script, Transport::Raw).await);
-    assert!(text.contains("the container stopped with exit code 137"), "{text}");
+    assert!(
+        text.contains("the container stopped with exit code 137"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -297,9 +322,16 @@ async fn a_silent_producer_is_given_up() {
     };
     let hasty = command().idle_timeout(Duration::from_millis(200));
     let text = text_of(produce_with(script(), Transport::Raw, hasty).await);
-    assert!(text.contains("silent") && text.contains("waiting for a lock"), "{text}");
+    assert!(
+        text.contains("silent") && text.contains("waiting for a lock"),
+        "{text}"
+    );
     let patient = command().idle_timeout(Duration::from_secs(5));
-    assert!(produce_with(script(), Transport::Raw, patient).await.is_ok());
+    assert!(
+        produce_with(script(), Transport::Raw, patient)
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -326,13 +358,10 @@ async fn a_short_command_gives_its_status() {
 
 #[tokio::test]
 async fn a_consumer_that_ends_well_is_a_success() {
-    let script = Script::new(|nonce| {
-        vec![Step::AwaitEnd, stdout(format!("hello\n{nonce}:c0 u0\n"))]
-    });
+    let script =
+        Script::new(|nonce| vec![Step::AwaitEnd, stdout(format!("hello\n{nonce}:c0 u0\n"))]);
     consume(script, Transport::Raw).await.unwrap();
-    let script = Script::new(|nonce| {
-        vec![Step::AwaitEnd, stdout(format!("{nonce}:z0 c0 u0\n"))]
-    });
+    let script = Script::new(|nonce| vec![Step::AwaitEnd, stdout(format!("{nonce}:z0 c0 u0\n"))]);
     consume(script, ZSTD).await.unwrap();
 }
 
@@ -341,8 +370,9 @@ async fn a_consumer_without_its_mark_is_no_success() {
     let bytes = |nonce: &str| frame(1, format!("{nonce}:c0 u0\n").as_bytes());
     let length = bytes(&"0".repeat(32)).len();
     for cut in 0..length {
-        let script =
-            Script::new(move |nonce| vec![Step::AwaitEnd, Step::Send(bytes(nonce)[..cut].to_vec())]);
+        let script = Script::new(move |nonce| {
+            vec![Step::AwaitEnd, Step::Send(bytes(nonce)[..cut].to_vec())]
+        });
         let result = consume(script, Transport::Raw).await;
         assert!(result.is_err(), "cut after {cut} of {length} bytes");
     }

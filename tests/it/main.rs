@@ -1,5 +1,11 @@
 //! The integration tests, in one binary.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails, helpers included"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

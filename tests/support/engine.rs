@@ -43,9 +43,12 @@ impl Inspect {
     }
 }
 
+/// Makes an exchange from the nonce.
+type Exchange = dyn Fn(&str) -> Vec<Step> + Send + Sync;
+
 /// What the engine does; the exchange is made when the nonce is known.
 pub(crate) struct Script {
-    pub(crate) exchange: Box<dyn Fn(&str) -> Vec<Step> + Send + Sync>,
+    pub(crate) exchange: Box<Exchange>,
     /// The answers to inspections, in order; the last one is repeated.
     pub(crate) inspects: Vec<Inspect>,
     /// What the container's state is said to be.
@@ -159,7 +162,9 @@ async fn serve(mut stream: UnixStream, state: Arc<State>) {
             *count += 1;
             state.script.inspects[at]
         };
-        let code = inspect.code.map_or("null".to_owned(), |code| code.to_string());
+        let code = inspect
+            .code
+            .map_or("null".to_owned(), |code| code.to_string());
         let text = format!(
             r#"{{"ID":"e1","Running":{},"ExitCode":{code}}}"#,
             inspect.running
@@ -230,7 +235,8 @@ async fn play(mut stream: UnixStream, state: &State) {
                     return;
                 };
                 state.received.lock().unwrap().extend(&buffer[..count]);
-                let newline = matches!(step, Step::AwaitNewline) && buffer[..count].contains(&b'\n');
+                let newline =
+                    matches!(step, Step::AwaitNewline) && buffer[..count].contains(&b'\n');
                 if count == 0 || newline {
                     break;
                 }

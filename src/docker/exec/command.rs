@@ -36,7 +36,7 @@ impl Command {
             user: None,
             preamble: None,
             idle_timeout: None,
-            end_timeout: Duration::from_secs(60),
+            end_timeout: Duration::from_mins(1),
         }
     }
 

@@ -20,6 +20,7 @@ pub struct Duplex {
     frames: Frames,
     input: Input,
     pending: Bytes,
+    silent: bool,
     stderr: Stderr,
 }
 
@@ -53,6 +54,7 @@ impl Duplex {
             frames: started.frames,
             input: started.input,
             pending: Bytes::new(),
+            silent: true,
             stderr: Stderr::default(),
         })
     }
@@ -72,7 +74,16 @@ impl AsyncRead for Duplex {
         while self.pending.is_empty() {
             match ready!(self.frames.as_mut().poll_next(context)) {
                 None => return Poll::Ready(Ok(())),
-                Some(Ok(LogOutput::StdOut { message })) => self.pending = message,
+                Some(Ok(LogOutput::StdOut { message })) => {
+                    // Exec start errors arrive on stdout as text (measured): not as an answer of
+                    // the protocol, please.
+                    if self.silent && message.starts_with(b"OCI runtime exec failed") {
+                        let said = String::from_utf8_lossy(&message).trim().to_owned();
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::NotFound, said)));
+                    }
+                    self.silent = false;
+                    self.pending = message;
+                }
                 Some(Ok(LogOutput::StdErr { message })) => self
                     .stderr
                     .0

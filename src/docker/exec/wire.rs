@@ -126,7 +126,9 @@ fn missing_hint(text: &str, program: &str) -> Option<String> {
     let missing = text.contains("executable file not found") || text.contains("no such file");
     (missing && text.contains("\"sh\""))
         .then(|| {
-            format!("the container's image has no `sh`, which lifeboat needs to run {program} in it")
+            format!(
+                "the container's image has no `sh`, which lifeboat needs to run {program} in it"
+            )
         })
         .or_else(|| missing.then(|| format!("the container's image has no `{program}`")))
 }
@@ -252,10 +254,7 @@ impl Wire {
     }
 
     /// One frame, sorted by where it came from.
-    fn sort(
-        &mut self,
-        frame: Option<Result<LogOutput, bollard::errors::Error>>,
-    ) -> Result<Event> {
+    fn sort(&mut self, frame: Option<Result<LogOutput, bollard::errors::Error>>) -> Result<Event> {
         self.last_heard = Instant::now();
         match frame {
             None => Ok(Event::End),
@@ -278,10 +277,7 @@ impl Wire {
                     self.program
                 )))
             }
-            Some(Err(cause)) => Err(failed(
-                &format!("read what {} writes", self.program),
-                cause,
-            )),
+            Some(Err(cause)) => Err(failed(&format!("read what {} writes", self.program), cause)),
         }
     }
 
@@ -306,13 +302,15 @@ impl Wire {
     pub(super) fn check(&self, ends: Ends) -> Result<()> {
         let command = (self.program.as_str(), "", ends.command);
         let zstd = ("zstd", " (in the container)", ends.zstd.unwrap_or(0));
-        // 141 is SIGPIPE: that process was cut off by the other one, which is the one to name
-        // first.
         let mut bad: Vec<_> = [command, zstd]
             .into_iter()
             .filter(|&(_, _, status)| status != 0)
             .collect();
-        bad.sort_by_key(|&(_, _, status)| status == 141);
+        // 141 is SIGPIPE: that process was cut off because the other one ended, which is the one
+        // to name.
+        if bad.iter().any(|&(_, _, status)| status != 141) {
+            bad.retain(|&(_, _, status)| status != 141);
+        }
         let Some(&(name, _, first)) = bad.first() else {
             return Ok(());
         };
@@ -387,7 +385,16 @@ impl Wire {
                 None => error,
             };
         }
-        if let Some(state) = self.container_trouble().await {
+        // A container's end kills its execs first and is booked a moment later.
+        let mut trouble = self.container_trouble().await;
+        for _ in 0..10 {
+            if trouble.is_some() || !matches!(code, Some(129..)) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            trouble = self.container_trouble().await;
+        }
+        if let Some(state) = trouble {
             return Error::failed(format!("the container {state} while {} ran", self.program))
                 .hint("see `docker logs` and `docker inspect` for the reason; then run again");
         }
@@ -420,7 +427,10 @@ impl Wire {
         let mut tries = 0;
         loop {
             let inspect = self.engine.client.inspect_exec(&self.exec_id);
-            let state = tokio::time::timeout_at(deadline, inspect).await.ok()?.ok()?;
+            let state = tokio::time::timeout_at(deadline, inspect)
+                .await
+                .ok()?
+                .ok()?;
             if state.running == Some(false) {
                 return state.exit_code;
             }
@@ -485,10 +495,7 @@ impl Wire {
                 while let Some(Ok(_)) = killer.frames.next().await {}
                 Ok::<(), Error>(())
             };
-            if !matches!(
-                tokio::time::timeout(EXPLANATION, attempt).await,
-                Ok(Ok(()))
-            ) {
+            if !matches!(tokio::time::timeout(EXPLANATION, attempt).await, Ok(Ok(()))) {
                 return;
             }
             for _ in 0..30 {
