@@ -26,5 +26,6 @@ pub mod error;
 pub mod event;
 pub mod manifest;
 pub mod proof;
+pub mod repository;
 pub mod secret;
 pub mod stack;

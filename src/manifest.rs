@@ -245,3 +245,34 @@ impl Sealed {
 /// artifact's name), opaque to everything but the source that wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts(pub BTreeMap<String, serde_json::Value>);
+
+impl Commit {
+    /// The commit of the backup that `manifest` describes, whose `SHA256SUMS` has this digest.
+    /// Nothing else makes one: a reader derives it again and compares.
+    pub fn of(manifest: &Manifest, sha256sums: String) -> Self {
+        let sum = |size: fn(&Artifact) -> u64| {
+            manifest
+                .artifacts
+                .iter()
+                .map(size)
+                .fold(0, u64::saturating_add)
+        };
+        Self {
+            format: manifest.format,
+            backup: manifest.backup.clone(),
+            stack: manifest.stack.clone(),
+            sha256sums,
+            started: manifest.started,
+            finished: manifest.finished,
+            trigger: manifest.trigger.clone(),
+            complete: manifest.complete,
+            artifacts: manifest
+                .artifacts
+                .iter()
+                .map(|artifact| artifact.name.clone())
+                .collect(),
+            raw_size: sum(|artifact| artifact.raw_size),
+            stored_size: sum(|artifact| artifact.stored_size),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! One backup, opened for reading: its parts have been held against each other.
+
+use super::Repository;
+use super::catalog::{Entry, parse_commit};
+use super::check::{check_listing, check_manifest, check_sums};
+use super::layout::{FACTS, MANIFEST, RECIPE, STACK, SUMS, backup_folder, commit_key, either};
+use super::lease::Lease;
+use super::reader::ArtifactReader;
+use super::store::Store;
+use super::sums::{Sums, digest};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::{Artifact, Commit, Facts, Manifest, ObjectRef};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+
+/// The most that a compressed JSON object may decode to (256 MiB): no decompression bombs.
+const DECODED: u64 = 256 << 20;
+
+/// A backup whose commit, `SHA256SUMS`, manifest and folder agree. Pruning waits while it is open.
+#[derive(Debug)]
+pub struct Backup {
+    store: Store,
+    folder: String,
+    commit: Commit,
+    manifest: Manifest,
+    sums: Sums,
+    sizes: BTreeMap<String, u64>,
+    lease: Arc<Lease>,
+}
+
+/// What [`Backup::verify_objects`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// How many objects were read.
+    pub objects: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The objects that are not what was written.
+    pub damaged: Vec<Damage>,
+}
+
+/// An object that is not what was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its key in the repository.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Report {
+    /// The error that damaged objects are; `Ok` where there are none.
+    ///
+    /// # Errors
+    /// Damaged, naming the first object and how many more there are.
+    pub fn into_result(self) -> Result<()> {
+        match &self.damaged[..] {
+            [] => Ok(()),
+            [one] => Err(Error::damaged(one.reason.clone())),
+            [first, rest @ ..] => Err(Error::damaged(format!(
+                "{}, and {} more objects are damaged",
+                first.reason,
+                rest.len()
+            ))),
+        }
+    }
+}
+
+impl Repository {
+    /// Opens a backup and checks all that can be checked without reading its artifacts.
+    ///
+    /// # Errors
+    /// Damaged, naming the object; not found where it was removed since it was listed; busy while
+    /// the repository is being pruned.
+    pub async fn open_backup(&self, entry: &Entry) -> Result<Backup> {
+        let lease = Lease::shared(self.store.folder()).await?;
+        let (stack, id) = (&entry.stack, &entry.id);
+        let key = commit_key(stack, id);
+        let bytes =
+            self.store.get(&key).await?.ok_or_else(|| {
+                Error::not_found(format!("{} has been removed", entry.reference()))
+            })?;
+        let commit = parse_commit(&key, &bytes, stack, id)?;
+        let folder = backup_folder(stack, id);
+        let sums = read_sums(&self.store, &folder, &commit).await?;
+        let manifest = read_manifest(&self.store, &folder, &sums).await?;
+        check_manifest(&folder, &manifest, &commit)?;
+        check_sums(&folder, &manifest, &sums)?;
+        let sizes: BTreeMap<String, u64> = self
+            .store
+            .tree(&folder)
+            .await?
+            .into_iter()
+            .filter(|found| !found.is_folder)
+            .map(|found| (found.key, found.size))
+            .collect();
+        check_listing(&folder, &manifest, &sums, &sizes)?;
+        let backup = Backup {
+            store: self.store.clone(),
+            folder,
+            commit,
+            manifest,
+            sums,
+            sizes,
+            lease: Arc::new(lease),
+        };
+        for key in [FACTS, STACK, RECIPE] {
+            backup.fixed(key)?;
+        }
+        Ok(backup)
+    }
+}
+
+async fn read_sums(store: &Store, folder: &str, commit: &Commit) -> Result<Sums> {
+    let key = format!("{folder}/{SUMS}");
+    let bytes = need(store, &key).await?;
+    if digest(&bytes) != commit.sha256sums {
+        return Err(Error::damaged(format!(
+            "{key}: not the one that the backup was committed with"
+        )));
+    }
+    Sums::parse(folder, &bytes)
+}
+
+async fn read_manifest(store: &Store, folder: &str, sums: &Sums) -> Result<Manifest> {
+    let bytes = read_checked(store, folder, MANIFEST, sums).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::damaged(format!("{folder}/{MANIFEST}: not a manifest")).caused_by(error)
+    })
+}
+
+async fn need(store: &Store, key: &str) -> Result<Bytes> {
+    store
+        .get(key)
+        .await?
+        .ok_or_else(|| Error::damaged(format!("{key}: missing")))
+}
+
+/// A small object that has the digest that it was written with.
+async fn read_checked(store: &Store, folder: &str, key: &str, sums: &Sums) -> Result<Bytes> {
+    let full = format!("{folder}/{key}");
+    let expected = sums
+        .get(key)
+        .ok_or_else(|| Error::damaged(format!("{full}: not listed in {SUMS}")))?;
+    let bytes = need(store, &full).await?;
+    if digest(&bytes) == expected {
+        Ok(bytes)
+    } else {
+        Err(Error::damaged(format!(
+            "{full}: its digest is not the one in {SUMS}"
+        )))
+    }
+}
+
+impl Backup {
+    /// The summary that makes the backup count.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// What the backup holds and how it was made.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What was counted while it was made.
+    ///
+    /// # Errors
+    /// Damaged where it is not what was written; key where it is encrypted.
+    pub async fn facts(&self) -> Result<Facts> {
+        self.read_json(FACTS).await
+    }
+
+    /// What the engine said of the stack.
+    ///
+    /// # Errors
+    /// As [`Backup::facts`].
+    pub async fn stack_json(&self) -> Result<serde_json::Value> {
+        self.read_json(STACK).await
+    }
+
+    /// How to restore it with stock tools.
+    ///
+    /// # Errors
+    /// Damaged where it is not what was written.
+    pub async fn restore_md(&self) -> Result<String> {
+        let bytes = read_checked(&self.store, &self.folder, RECIPE, &self.sums).await?;
+        String::from_utf8(bytes.to_vec()).map_err(|error| {
+            Error::damaged(format!("{}/{RECIPE}: not text", self.folder)).caused_by(error)
+        })
+    }
+
+    /// Reads an artifact's stored bytes, through all of its objects.
+    pub fn read(&self, artifact: &Artifact) -> ArtifactReader {
+        ArtifactReader::new(
+            self.store.clone(),
+            &self.folder,
+            artifact.objects.clone(),
+            Arc::clone(&self.lease),
+        )
+    }
+
+    /// Reads every object to its end and compares its digest. `progress` gets an object's key and
+    /// how many bytes of it have been read since the last call.
+    ///
+    /// # Errors
+    /// Where reading fails for another reason than damage: that is no verdict on the backup.
+    pub async fn verify_objects(&self, mut progress: impl FnMut(&str, u64)) -> Result<Report> {
+        let mut report = Report::default();
+        for key in self.sums.keys() {
+            let object = ObjectRef {
+                key: key.to_owned(),
+                size: self.sizes.get(key).copied().unwrap_or_default(),
+                sha256: self.sums.get(key).unwrap_or_default().to_owned(),
+            };
+            let lease = Arc::clone(&self.lease);
+            let mut reader =
+                ArtifactReader::new(self.store.clone(), &self.folder, vec![object], lease);
+            report.objects += 1;
+            loop {
+                match reader.next().await {
+                    Ok(Some(bytes)) => {
+                        report.bytes += bytes.len() as u64;
+                        progress(key, bytes.len() as u64);
+                    }
+                    Ok(None) => break,
+                    Err(error) if error.kind() == Kind::Damaged => {
+                        report.damaged.push(Damage {
+                            key: format!("{}/{key}", self.folder),
+                            reason: error.chain(),
+                        });
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The key under which a fixed object stands, plain or encrypted.
+    fn fixed(&self, key: &str) -> Result<String> {
+        either(key)
+            .into_iter()
+            .find(|key| self.sums.get(key).is_some())
+            .ok_or_else(|| Error::damaged(format!("{}/{key}: not listed in {SUMS}", self.folder)))
+    }
+
+    async fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
+        let stored = self.fixed(key)?;
+        if stored != key {
+            return Err(Error::new(
+                Kind::Key,
+                format!(
+                    "{}/{stored} is encrypted, which this version cannot read",
+                    self.folder
+                ),
+            ));
+        }
+        let bytes = read_checked(&self.store, &self.folder, key, &self.sums).await?;
+        let damaged = || Error::damaged(format!("{}/{key}: not readable as JSON", self.folder));
+        let mut json = Vec::new();
+        zstd::Decoder::new(&bytes[..])
+            .and_then(|decoder| decoder.take(DECODED + 1).read_to_end(&mut json))
+            .map_err(|error| damaged().caused_by(error))?;
+        if json.len() as u64 > DECODED {
+            return Err(damaged());
+        }
+        serde_json::from_slice(&json).map_err(|error| damaged().caused_by(error))
+    }
+}

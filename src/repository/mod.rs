@@ -1,0 +1,66 @@
+//! Where backups live, and the format that they are kept in (docs/format.md).
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | `location` | the address that a person writes |
+//! | `layout`, `sums`, `check` | keys, `SHA256SUMS`, and what must hold between them: pure |
+//! | `folder`, `store` | the bytes on the disk: writing and listing, reading and deleting |
+//! | `lease` | who uses the repository right now |
+//! | `open` | opening and making a repository |
+//! | `upload`, `writer` | writing a backup: artifacts, then its description, then the commit |
+//! | `catalog`, `pin` | which backups there are, and what is written beside them |
+//! | `backup`, `reader` | reading one, every byte checked |
+//! | `delete` | removing backups, and what dead writers have left |
+//!
+//! It knows names, sizes and digests, never what the bytes mean, and it is the only module that
+//! names `object_store`.
+
+mod backup;
+mod catalog;
+mod check;
+mod delete;
+mod folder;
+mod layout;
+mod lease;
+mod location;
+mod open;
+mod pin;
+mod reader;
+mod store;
+mod sums;
+mod upload;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use backup::{Backup, Damage, Report};
+pub use catalog::Entry;
+pub use delete::Maintenance;
+pub use layout::{MARKER, object_key};
+pub use location::Location;
+pub use open::{InitOutcome, Marker};
+pub use pin::Pin;
+pub use reader::ArtifactReader;
+pub use upload::Upload;
+pub use writer::BackupWriter;
+
+/// An open repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    location: Location,
+    marker: Marker,
+    store: store::Store,
+}
+
+impl Repository {
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// What it says about itself.
+    pub fn marker(&self) -> &Marker {
+        &self.marker
+    }
+}
