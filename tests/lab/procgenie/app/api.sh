@@ -4,9 +4,9 @@ if [ -n "${PGPASSWORD_FILE:-}" ]; then
   export PGPASSWORD
 fi
 write_events() {
-  echo "create table if not exists events (id bigint generated always as identity primary key, source text not null, at timestamptz not null default now());"
+  echo "create table if not exists public.events (id bigint generated always as identity primary key, source text not null, at timestamptz not null default now());"
   while :; do
-    echo "insert into events (source) values ('$(hostname)');"
+    echo "insert into public.events (source) values ('$(hostname)');"
     echo '\! touch /tmp/alive'
     sleep 0.2
   done

@@ -4,6 +4,6 @@ if [ -n "${PGPASSWORD_FILE:-}" ]; then
   export PGPASSWORD
 fi
 while :; do
-  psql -qAt -c 'select count(*) from events' >/dev/null && touch /tmp/alive
+  psql -qAt -c 'select count(*) from public.events' >/dev/null && touch /tmp/alive
   sleep 2
 done
