@@ -21,11 +21,16 @@
 //! manifest → `SHA256SUMS` → commit. Restore: repository → `pipeline::unseal` → `source` →
 //! `docker::exec` → a side database → checks → swap.
 
+pub mod cli;
+pub mod config;
 pub mod docker;
 pub mod error;
 pub mod event;
 pub mod manifest;
+pub mod operation;
+pub mod pipeline;
 pub mod proof;
 pub mod repository;
 pub mod secret;
+pub mod source;
 pub mod stack;

@@ -1,3 +1,5 @@
 //! The lifeboat program: parses, runs, exits.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    lifeboat::cli::main()
+}

@@ -69,6 +69,17 @@ pub enum SourceKind {
     Volume,
 }
 
+/// Where the bytes are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compress {
+    /// In the container, where its image has zstd: fewer bytes cross the engine.
+    #[default]
+    Beside,
+    /// In the lifeboat process, which leaves the container's CPU limit to the database.
+    Host,
+}
+
 /// The name of one stored stream. Displayed and parsed in its percent-encoded form only.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ArtifactName {

@@ -12,6 +12,7 @@
 
 pub mod connect;
 mod context;
+mod describe;
 pub mod discover;
 pub mod exec;
 pub mod lock;

@@ -79,6 +79,21 @@ impl Repository {
         })
     }
 
+    /// Writes and removes a key of its own: whether a backup could be written now.
+    ///
+    /// # Errors
+    /// Failed where the place refuses to write, or writes one key twice.
+    pub async fn probe(&self) -> Result<()> {
+        let folder = self.store.folder().clone();
+        let probe = format!("{PROBE}{}", random_hex()?);
+        blocking(move || {
+            let probed = try_twice(&folder, &probe);
+            folder.remove(&probe)?;
+            probed
+        })
+        .await
+    }
+
     /// Makes a repository in a directory that is missing or empty, with the time `now`.
     ///
     /// Probes first that the place refuses to write one key twice: the commit of a backup rests

@@ -1,0 +1,228 @@
+//! The arguments, as clap reads them. What stands here is what `--help` and the man pages say.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Backups of Docker Compose stacks that have been proven to restore.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version, max_term_width = 100, infer_long_args = false)]
+#[command(after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 130 interrupted.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args, Clone)]
+pub(super) struct Global {
+    /// Where backups live: a name from lifeboat.toml, a path or file:///path [LIFEBOAT_REPOSITORY; default: ./lifeboat-backups]
+    #[arg(long, short = 'R', global = true, value_name = "R")]
+    pub repository: Option<String>,
+    /// The configuration file [LIFEBOAT_CONFIG; default: lifeboat.toml here, in $XDG_CONFIG_HOME/lifeboat, in /etc/lifeboat]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON, one object a line; errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print details
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Show no progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Find the stacks here, write lifeboat.toml and a schedule, create the repository
+    Init(Init),
+    /// Back up a stack
+    Backup(Backup),
+    /// List backups
+    List(List),
+    /// Show what a backup holds
+    Show(Chosen),
+    /// Re-read and check every stored byte
+    Verify(Verify),
+    /// Restore a backup: verified first, loaded beside, compared, swapped last
+    Restore(Restore),
+    /// Undo the last in-place restore while the old databases are still kept
+    Rollback(Rollback),
+    /// Write one artifact, plain, to standard output or a file
+    Export(Export),
+    /// Exempt a backup from retention
+    Pin(Pin),
+    /// Take the pin off
+    Unpin(Chosen),
+    /// Check engine, sources, repositories, clock and schedules
+    Doctor,
+    /// Make a repository
+    #[command(subcommand)]
+    Repository(RepositoryCommand),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one for every command into a folder
+    Man {
+        /// Write the pages into this folder
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RepositoryCommand {
+    /// Make the repository, unless it is there
+    Init,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Write without asking
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Print what would be written
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// The stack; may be left out where there is one
+    pub stack: Option<String>,
+    /// Only this artifact (postgres/SERVICE/db/DATABASE), folder (postgres/SERVICE) or database; repeatable
+    #[arg(long, value_name = "A")]
+    pub only: Vec<String>,
+    /// A mark of your own; repeatable
+    #[arg(long, value_name = "K=V", value_parser = tag)]
+    pub tag: Vec<(String, String)>,
+    /// Exempt it from retention
+    #[arg(long)]
+    pub pin: bool,
+    /// Keep what could be captured where something could not; exit code 3
+    #[arg(long)]
+    pub allow_partial: bool,
+    /// zstd level of the stored bytes [default: 1]
+    #[arg(long, value_name = "1-19", value_parser = clap::value_parser!(u8).range(1..=19))]
+    pub level: Option<u8>,
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Print what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Wait {
+    /// Wait so many seconds for another run on the stack instead of failing at once
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
+    pub wait: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only this stack
+    pub stack: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Chosen {
+    /// The backup
+    #[arg(value_name = "BACKUP", default_value = "latest")]
+    pub backup: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Pin {
+    /// The backup
+    #[arg(value_name = "BACKUP", default_value = "latest")]
+    pub backup: String,
+    /// Why, for whoever wonders later
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    /// The backup
+    #[arg(value_name = "BACKUP", conflicts_with = "all")]
+    pub backup: Option<String>,
+    /// Every backup of the repository
+    #[arg(long)]
+    pub all: bool,
+    /// Decode every stream to its end, too, and let pg_restore read every dump
+    #[arg(long)]
+    pub deep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// Only this artifact (postgres/SERVICE/db/DATABASE), folder or database; repeatable
+    #[arg(long, value_name = "A")]
+    pub only: Vec<String>,
+    /// Restore one database under a new name
+    #[arg(long = "as", value_name = "NAME", conflicts_with = "in_place")]
+    pub name: Option<String>,
+    /// Put it in the place of what serves now, which is kept aside
+    #[arg(long, required_unless_present = "name")]
+    pub in_place: bool,
+    /// Another stack than the backup's own
+    #[arg(long, value_name = "STACK")]
+    pub into: Option<String>,
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Print what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// The stack; may be left out where there is one
+    pub stack: Option<String>,
+    /// Drop what in-place restores and rollbacks have kept aside, instead
+    #[arg(long)]
+    pub discard: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+    /// Print what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do it without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// The artifact, as `lifeboat show` prints it, or a database's name
+    #[arg(value_name = "ARTIFACT")]
+    pub artifact: String,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a tag is KEY=VALUE".to_owned()),
+    }
+}

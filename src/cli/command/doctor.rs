@@ -1,0 +1,71 @@
+//! `lifeboat doctor`.
+
+use crate::cli::environment::{connect_options, now};
+use crate::cli::output::{Output, harmless};
+use crate::cli::session::{DEFAULT_REPOSITORY, Session};
+use crate::config::{Schedule, schedule_files};
+use crate::docker::connect::connect;
+use crate::error::{Kind, Result};
+use crate::operation::doctor::{Check, DoctorRequest, Outcome, doctor};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> {
+    let mut repositories = Vec::new();
+    for (name, repository) in &session.loaded.config.repository {
+        repositories.push((name.clone(), repository.url.as_ref().parse()?));
+    }
+    if repositories.is_empty() {
+        repositories.push((DEFAULT_REPOSITORY.to_owned(), session.location()?));
+    }
+    let context = session.context()?;
+    let request = DoctorRequest {
+        engine: connect(&connect_options()).await,
+        repositories,
+        sources: session.sources()?,
+        before: schedules(session)?,
+    };
+    let checks = doctor(&context, request).await;
+    let mut text = String::new();
+    for check in &checks {
+        let mark = match check.outcome {
+            Outcome::Ok => "ok     ",
+            Outcome::Warning => "warning",
+            Outcome::Failed => "FAILED ",
+        };
+        text.push_str(&format!("{mark}  {}: {}\n", harmless(&check.subject), harmless(&check.message)));
+        if let Some(hint) = &check.hint {
+            text.push_str(&format!("         hint: {}\n", harmless(hint)));
+        }
+    }
+    output.result("doctor", &json!({ "checks": checks }), &text);
+    match checks.iter().any(|check| check.outcome == Outcome::Failed) {
+        true => Ok(ExitCode::from(Kind::Failed.exit_code())),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The schedule files beside the configuration.
+fn schedules(session: &Session) -> Result<Vec<Check>> {
+    let mut checks = Vec::new();
+    let beside = session.loaded.path.as_deref().and_then(Path::parent);
+    let folder = beside.unwrap_or(Path::new(".")).join("schedules");
+    for path in schedule_files(&folder)? {
+        let subject = format!("schedule {}", path.file_stem().unwrap_or_default().to_string_lossy());
+        let (outcome, message, hint) = match Schedule::read(&path) {
+            Ok(schedule) => {
+                let next = schedule.next_run(now()).map_or("never".to_owned(), |next| next.to_rfc3339());
+                (Outcome::Ok, format!("stack {}, next at {next}", schedule.stack), None)
+            }
+            Err(error) => (Outcome::Failed, error.to_string(), error.hint_text().map(str::to_owned)),
+        };
+        checks.push(Check {
+            subject,
+            outcome,
+            message,
+            hint,
+        });
+    }
+    Ok(checks)
+}

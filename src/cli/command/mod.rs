@@ -1,0 +1,45 @@
+//! One file a command: arguments to a request, the operation, its report to text or JSON.
+
+mod backup;
+mod doctor;
+mod export;
+mod init;
+mod list;
+mod manual;
+mod pin;
+mod restore;
+mod rollback;
+mod show;
+mod verify;
+
+use super::args::{Arguments, Command, RepositoryCommand};
+use super::output::Output;
+use super::session::Session;
+use crate::error::Result;
+use std::process::ExitCode;
+
+/// Runs the command.
+pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode> {
+    match &arguments.command {
+        // These work anywhere, whatever the configuration says.
+        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Man { output: folder } => return manual::man(folder.as_deref()),
+        _ => {}
+    }
+    let session = Session::start(&arguments.global)?;
+    match arguments.command {
+        Command::Init(arguments) => init::run(&session, &arguments, output).await,
+        Command::Backup(arguments) => backup::run(&session, arguments, output).await,
+        Command::List(arguments) => list::run(&session, &arguments, output).await,
+        Command::Show(arguments) => show::run(&session, &arguments, output).await,
+        Command::Verify(arguments) => verify::run(&session, arguments, output).await,
+        Command::Restore(arguments) => restore::run(&session, arguments, output).await,
+        Command::Rollback(arguments) => rollback::run(&session, &arguments, output).await,
+        Command::Export(arguments) => export::run(&session, arguments, output).await,
+        Command::Pin(arguments) => pin::pin(&session, &arguments, output).await,
+        Command::Unpin(arguments) => pin::unpin(&session, &arguments, output).await,
+        Command::Doctor => doctor::run(&session, output).await,
+        Command::Repository(RepositoryCommand::Init) => init::repository(&session, output).await,
+        Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
+    }
+}

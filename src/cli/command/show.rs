@@ -1,0 +1,67 @@
+//! `lifeboat show`.
+
+use crate::cli::args::Chosen;
+use crate::cli::output::{Output, harmless, size, table};
+use crate::cli::session::Session;
+use crate::error::Result;
+use crate::manifest::{Facts, Manifest};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+pub(super) async fn run(session: &Session, arguments: &Chosen, output: &Output) -> Result<ExitCode> {
+    let repository = session.repository().await?;
+    let entry = repository.resolve(&arguments.backup, None).await?;
+    let backup = repository.open_backup(&entry).await?;
+    let facts = backup.facts().await?;
+    let manifest = backup.manifest();
+    let value = json!({ "manifest": manifest, "facts": facts, "pinned": entry.pinned, "proofs": entry.proofs });
+    output.result("show", &value, &text(manifest, &facts, entry.pinned.is_some()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(manifest: &Manifest, facts: &Facts, pinned: bool) -> String {
+    let mut text = format!(
+        "backup     {}\nstack      {}\nhost       {}\nstarted    {}\nfinished   {}\ntrigger    {}\nstate      {}{}\nlifeboat   {}\n",
+        manifest.backup,
+        harmless(&manifest.stack),
+        harmless(&manifest.host),
+        manifest.started.format("%Y-%m-%d %H:%M:%S UTC"),
+        manifest.finished.format("%Y-%m-%d %H:%M:%S UTC"),
+        harmless(&manifest.trigger),
+        if manifest.complete { "complete" } else { "PARTIAL" },
+        if pinned { ", pinned" } else { "" },
+        manifest.lifeboat_version,
+    );
+    for (key, value) in &manifest.tags {
+        let _ = writeln!(text, "tag        {}={}", harmless(key), harmless(value));
+    }
+    for reason in &manifest.reasons {
+        let _ = writeln!(text, "missing    {}", harmless(reason));
+    }
+    for note in &manifest.notes {
+        let _ = writeln!(text, "note       {}", harmless(note));
+    }
+    text.push('\n');
+    let rows = manifest.artifacts.iter().map(|artifact| {
+        let name = artifact.name.to_string();
+        let rows = rows(facts, &name).map_or_else(|| "-".to_owned(), |rows| rows.to_string());
+        vec![
+            name,
+            artifact.image.clone(),
+            artifact.engine_version.clone(),
+            size(artifact.raw_size),
+            size(artifact.stored_size),
+            rows,
+        ]
+    });
+    text.push_str(&table(&["ARTIFACT", "IMAGE", "VERSION", "RAW", "STORED", "ROWS"], rows));
+    text
+}
+
+/// How many rows a dump holds, where its facts say so.
+fn rows(facts: &Facts, artifact: &str) -> Option<u64> {
+    let tables = facts.0.get(artifact)?.get("dump")?.get("tables")?.as_object()?;
+    let tables = tables.values().filter_map(serde_json::Value::as_object).flat_map(|schema| schema.values());
+    Some(tables.filter_map(|table| table.get("rows")?.as_u64()).sum())
+}

@@ -1,0 +1,225 @@
+//! Everything that is printed goes through here: results on standard output, the rest on standard error.
+
+use super::args::Global;
+use super::progress::Bars;
+use crate::error::Error;
+use crate::event::{Event, Observer};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+
+/// How to print.
+pub(super) struct Output {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    /// Standard error is a terminal: text and bars for people; else JSON log lines.
+    terminal: bool,
+    bars: Option<Bars>,
+    clock: fn() -> DateTime<Utc>,
+}
+
+impl Output {
+    pub(super) fn new(global: &Global) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bars = terminal && !global.no_progress && !global.quiet && !global.json;
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            terminal,
+            bars: bars.then(Bars::new),
+            clock: super::environment::now,
+        }
+    }
+
+    /// Whether results are wanted as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A result: JSON with `message_type` where that is wanted, else the text.
+    pub(super) fn result(&self, message_type: &str, value: &impl Serialize, text: &str) {
+        if self.json {
+            let mut object = serde_json::json!({ "message_type": message_type });
+            if let (Some(object), Ok(serde_json::Value::Object(fields))) = (object.as_object_mut(), serde_json::to_value(value)) {
+                object.extend(fields);
+            }
+            self.to_stdout(&object.to_string());
+        } else if !text.is_empty() {
+            self.to_stdout(text.trim_end_matches('\n'));
+        }
+    }
+
+    /// A remark for people, in the flow of a command.
+    pub(super) fn remark(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.to_stderr(text);
+        }
+    }
+
+    /// An error, with its hint.
+    pub(super) fn error(&self, error: &Error) {
+        if self.json {
+            let line = serde_json::json!({
+                "message_type": "error",
+                "kind": error.kind().name(),
+                "code": error.kind().exit_code(),
+                "message": error.chain(),
+                "hint": error.hint_text(),
+            });
+            self.to_stdout(&line.to_string());
+            return;
+        }
+        self.to_stderr(&format!("error: {}", error.chain()));
+        if let Some(hint) = error.hint_text() {
+            self.to_stderr(&format!("hint: {hint}"));
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the one place that prints results")]
+    fn to_stdout(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone away (head) is no failure of ours.
+        let _ = writeln!(out, "{text}");
+        let _ = out.flush();
+    }
+
+    fn to_stderr(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.println(text),
+            None => {
+                let _ = writeln!(std::io::stderr().lock(), "{text}");
+            }
+        }
+    }
+
+    /// One line of log: text on a terminal, JSON like the stack's own elsewhere.
+    fn log(&self, level: &str, message: &str) {
+        if self.terminal {
+            match level {
+                "warn" => self.to_stderr(&format!("warning: {message}")),
+                _ => self.to_stderr(message),
+            }
+        } else {
+            let line = serde_json::json!({
+                "level": level,
+                "timestamp": (self.clock)().to_rfc3339_opts(SecondsFormat::Millis, true),
+                "context": "lifeboat",
+                "message": message,
+            });
+            self.to_stderr(&line.to_string());
+        }
+    }
+}
+
+impl Observer for Output {
+    fn observe(&self, event: &Event) {
+        if self.json {
+            // Progress would be thousands of lines; the ends of artifacts say enough.
+            if !matches!(event, Event::Progress { .. })
+                && let Ok(line) = serde_json::to_string(event)
+            {
+                self.to_stdout(&line);
+            }
+            return;
+        }
+        if let Some(bars) = &self.bars {
+            bars.observe(event);
+        }
+        match event {
+            Event::Warning { message } => self.log("warn", message),
+            Event::Detail { message } if self.verbose => self.log("debug", message),
+            Event::StepStarted { step } if self.verbose => self.log("debug", step),
+            Event::RunStarted { operation, run, stack } if !self.quiet && !self.terminal => {
+                self.log("info", &format!("{operation} of {stack} started: {run}"));
+            }
+            Event::ArtifactFinished {
+                artifact,
+                raw_size,
+                stored_size,
+                seconds,
+            } if !self.quiet => self.log(
+                "info",
+                &format!("{artifact}  {} → {} in {seconds:.1} s", size(*raw_size), size(*stored_size)),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Bytes for people: `1.4 GB`, powers of ten.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let mut value = bytes as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if value < 9.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
+}
+
+/// How long ago: `3 minutes ago`.
+pub(super) fn age(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let seconds = (now - then).num_seconds();
+    let (count, unit) = match seconds {
+        ..0 => return "in the future".to_owned(),
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        7200..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// Text from outside on a terminal: control characters would move the cursor or worse.
+pub(super) fn harmless(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let escaped: Box<dyn Iterator<Item = char>> = match c.is_control() {
+                true => Box::new(c.escape_default()),
+                false => Box::new(std::iter::once(c)),
+            };
+            escaped
+        })
+        .collect()
+}
+
+/// A table without frames, as `docker` prints them.
+pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| harmless(cell)).collect::<Vec<_>>());
+    }
+    let lines = table.to_string();
+    lines.lines().map(|line| line.trim().to_owned() + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_two_or_three_digits() {
+        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (15_360, "15 kB"), (999_600, "1.0 MB"), (1_500_000_000, "1.5 GB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(harmless("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+    }
+}

@@ -1,0 +1,149 @@
+//! What the commands have in common: configuration, repository, context.
+
+use super::args::Global;
+use super::environment;
+use crate::config::{self, Loaded, Search};
+use crate::docker::connect::connect;
+use crate::error::{Error, Result, nearest};
+use crate::operation::Context;
+use crate::operation::sources::{SourceOptions, SourcesByStack};
+use crate::repository::{Location, Repository};
+use crate::source::postgres::Credentials;
+use std::path::PathBuf;
+use tokio_util::sync::CancellationToken;
+
+/// The repository where nobody names one.
+pub(super) const DEFAULT_REPOSITORY: &str = "./lifeboat-backups";
+
+/// The surroundings of one command.
+pub(super) struct Session {
+    pub loaded: Loaded,
+    repository: Option<String>,
+    cancel: CancellationToken,
+}
+
+impl Session {
+    /// Reads the configuration and starts to listen for SIGINT and SIGTERM.
+    pub(super) fn start(global: &Global) -> Result<Self> {
+        let explicit = match &global.config {
+            Some(path) => Some(path.clone()),
+            None => environment::setting("LIFEBOAT_CONFIG")?.map(PathBuf::from),
+        };
+        let search = Search {
+            explicit,
+            folders: environment::config_folders(),
+        };
+        let repository = match &global.repository {
+            Some(name) => Some(name.clone()),
+            None => environment::setting("LIFEBOAT_REPOSITORY")?,
+        };
+        Ok(Self {
+            loaded: config::load(&search, &environment::variable)?,
+            repository,
+            cancel: cancel_on_signals(),
+        })
+    }
+
+    /// Where the repository is: the option, the variable, the only one of the configuration, the default.
+    pub(super) fn location(&self) -> Result<Location> {
+        let configured = &self.loaded.config.repository;
+        let Some(named) = &self.repository else {
+            let mut urls = configured.values();
+            return match (urls.next(), urls.next()) {
+                (Some(only), None) => only.url.as_ref().parse(),
+                (None, _) => DEFAULT_REPOSITORY.parse(),
+                _ => {
+                    let names: Vec<&str> = configured.keys().map(String::as_str).collect();
+                    Err(Error::usage("several repositories are configured: say which one")
+                        .hint(format!("--repository {}", names.join(" or "))))
+                }
+            };
+        };
+        if let Some(repository) = configured.get(named) {
+            return repository.url.as_ref().parse();
+        }
+        let looks_like_a_name = !named.contains(['/', ':', '.']);
+        if looks_like_a_name && !std::path::Path::new(named).exists() && !configured.is_empty() {
+            let near = nearest(named, configured.keys().map(String::as_str)).join(" or ");
+            let names: Vec<&str> = configured.keys().map(String::as_str).collect();
+            return Err(Error::usage(format!("no repository is called {named:?}")).hint(if near.is_empty() {
+                format!("lifeboat.toml has {}", names.join(", "))
+            } else {
+                format!("did you mean {near}?")
+            }));
+        }
+        named.parse()
+    }
+
+    /// The repository, opened.
+    pub(super) async fn repository(&self) -> Result<Repository> {
+        Repository::open(&self.location()?).await
+    }
+
+    /// What the configuration says about sources, secrets resolved.
+    pub(super) fn sources(&self) -> Result<SourcesByStack> {
+        let mut stacks = SourcesByStack::new();
+        for (name, configured) in &self.loaded.config.stack {
+            let mut options = SourceOptions {
+                exclude: configured.exclude.clone(),
+                compress: configured.compress,
+                level: configured.level,
+                ..SourceOptions::default()
+            };
+            for (service, postgres) in &configured.postgres {
+                let credentials = Credentials {
+                    user: postgres.user.clone(),
+                    password: postgres.password.as_ref().map(environment::resolve).transpose()?,
+                };
+                options.credentials.insert(service.clone(), credentials);
+            }
+            stacks.insert(name.clone(), options);
+        }
+        Ok(stacks)
+    }
+
+    /// A context without an engine.
+    pub(super) fn context(&self) -> Result<Context> {
+        Ok(Context {
+            clock: environment::now,
+            cancel: self.cancel.clone(),
+            engine: None,
+            state: environment::state_folder()?,
+            host: environment::host(),
+        })
+    }
+
+    /// A context with the engine that `docker` would use.
+    pub(super) async fn context_with_engine(&self) -> Result<Context> {
+        let engine = connect(&environment::connect_options()).await?;
+        Ok(Context {
+            engine: Some(engine),
+            ..self.context()?
+        })
+    }
+}
+
+/// A token that the first SIGINT or SIGTERM cancels; the second one ends the process at once.
+fn cancel_on_signals() -> CancellationToken {
+    let cancel = CancellationToken::new();
+    let token = cancel.clone();
+    tokio::spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            return;
+        };
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        next().await;
+        token.cancel();
+        next().await;
+        let myself = rustix::process::getpid();
+        // Whoever asks twice does not want to wait for the cleaning up; the next run does that.
+        let _ = rustix::process::kill_process(myself, rustix::process::Signal::KILL);
+    });
+    cancel
+}

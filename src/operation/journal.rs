@@ -1,0 +1,189 @@
+//! The record of a run on this machine: its plan, and how far it came. One JSON Lines file a run.
+//!
+//! It is for people and for saying what a dead run was doing. What has to be put right after one is
+//! learned from the engine and the servers themselves, since the next run may come from another machine.
+
+use super::plan::Plan;
+use crate::error::{OrFail, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// How many journals are kept.
+const KEPT: usize = 200;
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+enum Line {
+    /// The plan, first.
+    Plan { plan: Plan },
+    /// A step was begun.
+    Started { index: usize },
+    /// A step was done.
+    Done { index: usize },
+    /// The run ended; with the reason where it failed.
+    Ended { error: Option<String> },
+}
+
+/// A run whose journal has no end: it was killed, or it is at work now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// What it was going to do.
+    pub plan: Plan,
+    /// The step that it was at.
+    pub at: Option<usize>,
+}
+
+impl Journal {
+    /// Starts the journal of `plan` below `state`.
+    pub fn begin(state: &Path, plan: &Plan) -> Result<Self> {
+        let folder = state.join("journals");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .or_fail(|| format!("cannot make the folder {}", folder.display()))
+            .map_err(|error| error.hint("LIFEBOAT_STATE_DIR names another place"))?;
+        forget_old(&folder);
+        let path = folder.join(format!("{}.jsonl", plan.run));
+        let file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .or_fail(|| format!("cannot write {}", path.display()))?;
+        let mut journal = Self { file, path };
+        journal.write(&Line::Plan { plan: plan.clone() })?;
+        Ok(journal)
+    }
+
+    pub(super) fn started(&mut self, index: usize) -> Result<()> {
+        self.write(&Line::Started { index })
+    }
+
+    pub(super) fn done(&mut self, index: usize) -> Result<()> {
+        self.write(&Line::Done { index })
+    }
+
+    pub(super) fn ended(mut self, error: Option<&str>) -> Result<()> {
+        self.write(&Line::Ended {
+            error: error.map(str::to_owned),
+        })
+    }
+
+    fn write(&mut self, line: &Line) -> Result<()> {
+        let failed = || format!("cannot write {}", self.path.display());
+        let mut text = serde_json::to_vec(line).or_fail(failed)?;
+        text.push(b'\n');
+        // One write a line, so that a line is there or not; on the disk before the step begins.
+        self.file.write_all(&text).or_fail(failed)?;
+        self.file.sync_data().or_fail(failed)
+    }
+}
+
+/// The runs on `stack` that have no end in their journals, oldest first.
+pub fn unfinished(state: &Path, stack: &str) -> Vec<Unfinished> {
+    let mut found: Vec<Unfinished> = files(&state.join("journals"))
+        .iter()
+        .filter_map(|path| read(path))
+        .filter(|run| run.plan.stack == stack)
+        .collect();
+    found.sort_by(|a, b| a.plan.run.cmp(&b.plan.run));
+    found
+}
+
+/// Writes an end into the journal of a run that is known to be dead.
+pub fn close(state: &Path, run: &str) -> Result<()> {
+    let path = state.join("journals").join(format!("{run}.jsonl"));
+    let file = OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .or_fail(|| format!("cannot write {}", path.display()))?;
+    Journal { file, path }.ended(Some("the run died; a later one cleaned up"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
+}
+
+/// The run of a journal without an end; its last line may be cut short.
+fn read(path: &Path) -> Option<Unfinished> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().map_while(|line| serde_json::from_str::<Line>(line).ok());
+    let Some(Line::Plan { plan }) = lines.next() else {
+        return None;
+    };
+    let mut at = None;
+    for line in lines {
+        match line {
+            Line::Started { index } => at = Some(index),
+            Line::Ended { .. } => return None,
+            Line::Done { .. } | Line::Plan { .. } => {}
+        }
+    }
+    Some(Unfinished { plan, at })
+}
+
+/// Keeps the folder small: names sort by time.
+fn forget_old(folder: &Path) {
+    let paths = files(folder);
+    for path in &paths[..paths.len().saturating_sub(KEPT)] {
+        // A journal that stays is no harm.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Step;
+    use super::*;
+
+    fn plan(run: &str) -> Plan {
+        Plan {
+            operation: "restore".into(),
+            run: run.into(),
+            stack: "shop".into(),
+            steps: vec![Step::DropDatabase {
+                service: "db".into(),
+                name: "x".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_journal_without_an_end_is_unfinished() {
+        let state = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(state.path(), &plan("1")).unwrap();
+        journal.started(0).unwrap();
+        drop(journal);
+        Journal::begin(state.path(), &plan("2")).unwrap().ended(None).unwrap();
+        let found = unfinished(state.path(), "shop");
+        assert_eq!(found, [Unfinished { plan: plan("1"), at: Some(0) }]);
+        assert!(unfinished(state.path(), "other").is_empty());
+        close(state.path(), "1").unwrap();
+        assert!(unfinished(state.path(), "shop").is_empty());
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_is_passed_over() {
+        let state = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(state.path(), &plan("1")).unwrap();
+        journal.file.write_all(b"{\"entry\":\"sta").unwrap();
+        assert_eq!(unfinished(state.path(), "shop")[0].at, None);
+    }
+}

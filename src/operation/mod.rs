@@ -1,0 +1,19 @@
+//! What a person asks for: one file an operation, and the only place where sources and repositories meet.
+//!
+//! Each is `async fn x(&Context, XRequest, &dyn Observer) -> Result<XReport>`. What changes something first
+//! builds a [`plan::Plan`], which `--dry-run` prints and one executor runs and journals.
+
+pub mod backup;
+pub mod catalog;
+pub mod context;
+pub mod doctor;
+pub mod export;
+pub mod journal;
+pub mod plan;
+mod recipe;
+pub mod restore;
+pub mod rollback;
+pub mod sources;
+pub mod verify;
+
+pub use context::Context;

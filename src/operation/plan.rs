@@ -1,0 +1,166 @@
+//! What a run is going to do, as values: printed by `--dry-run`, run by one executor, kept in a journal.
+
+use super::journal::Journal;
+use crate::error::Result;
+use crate::event::{Event, Observer};
+use crate::stack::ArtifactName;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Everything that one run does, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The operation, as its command is called.
+    pub operation: String,
+    /// The run's id.
+    pub run: String,
+    /// The stack.
+    pub stack: String,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// One step. Those that make something name what undoes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Stream an artifact out of its container into the repository. Undone by abandoning the backup.
+    Capture {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Make the backup exist.
+    Commit {
+        /// Where.
+        repository: String,
+    },
+    /// Read every stored byte of an artifact and check it, before anything is touched.
+    Verify {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Make the roles that the server lacks. Not undone: a role without objects harms nobody, and
+    /// dropping one that somebody has begun to use would.
+    CreateRoles {
+        /// The service.
+        service: String,
+        /// The roles; empty where all of the backup's are meant.
+        roles: Vec<String>,
+    },
+    /// Make an empty database. Undone by dropping it.
+    CreateDatabase {
+        /// The service.
+        service: String,
+        /// Its name for now.
+        side: String,
+        /// The name that it will get.
+        target: String,
+    },
+    /// Load a dump into it.
+    Load {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The database.
+        side: String,
+    },
+    /// Gather planner statistics, put settings, grants and comment on it.
+    Settle {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+    },
+    /// Count rows, sequences and large objects, and compare them with what was dumped.
+    Compare {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+    },
+    /// Give it its name. Where a database serves under that name, that one is kept aside; both
+    /// renames are one transaction.
+    Swap {
+        /// The service.
+        service: String,
+        /// The database that comes in.
+        incoming: String,
+        /// The name that it gets.
+        live: String,
+        /// What the present one becomes, where there is one.
+        aside: Option<String>,
+    },
+    /// Drop a database that lifeboat keeps.
+    DropDatabase {
+        /// The service.
+        service: String,
+        /// The database.
+        name: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capture { artifact } => write!(f, "capture {artifact}"),
+            Self::Commit { repository } => write!(f, "commit the backup to {repository}"),
+            Self::Verify { artifact } => write!(f, "verify the stored bytes of {artifact}"),
+            Self::CreateRoles { service, roles } if roles.is_empty() => {
+                write!(f, "create the backup's roles that service {service} lacks")
+            }
+            Self::CreateRoles { service, roles } => {
+                write!(f, "create the roles {} in service {service}", roles.join(", "))
+            }
+            Self::CreateDatabase { service, side, .. } => {
+                write!(f, "create database {side:?} in service {service}")
+            }
+            Self::Load { artifact, side, .. } => write!(f, "load {artifact} into {side:?}"),
+            Self::Settle { side, .. } => write!(f, "analyze {side:?} and give it its settings and grants"),
+            Self::Compare { side, .. } => write!(f, "compare {side:?} with the backup's facts"),
+            Self::Swap {
+                incoming,
+                live,
+                aside: Some(aside),
+                ..
+            } => write!(f, "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"),
+            Self::Swap { incoming, live, .. } => write!(f, "rename {incoming:?} to {live:?}"),
+            Self::DropDatabase { service, name } => write!(f, "drop database {name:?} of service {service}"),
+        }
+    }
+}
+
+/// Performs the steps of one operation.
+pub(super) trait Executor {
+    /// Does a step.
+    async fn perform(&mut self, step: &Step) -> Result<()>;
+    /// Takes back what a step made. Called for steps that were begun, last first, when a later one failed.
+    async fn undo(&mut self, step: &Step) -> Result<()>;
+}
+
+/// Runs `plan` step by step, journalled; where a step fails, undoes those that were begun.
+pub(super) async fn execute(
+    plan: &Plan,
+    executor: &mut impl Executor,
+    mut journal: Journal,
+    cancelled: &crate::operation::Context,
+    observer: &dyn Observer,
+) -> Result<()> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        observer.observe(&Event::StepStarted { step: step.to_string() });
+        journal.started(index)?;
+        if let Err(error) = cancelled.unless_cancelled(executor.perform(step)).await {
+            for begun in plan.steps[..=index].iter().rev() {
+                if let Err(left) = executor.undo(begun).await {
+                    observer.observe(&Event::Warning {
+                        message: format!("could not undo \"{begun}\": {}; the next run tries again", left.chain()),
+                    });
+                }
+            }
+            journal.ended(Some(&error.chain()))?;
+            return Err(error);
+        }
+        journal.done(index)?;
+    }
+    journal.ended(None)
+}

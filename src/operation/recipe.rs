@@ -1,0 +1,75 @@
+//! `RESTORE.md`: how to restore one very backup with stock tools and without lifeboat.
+//!
+//! It stays readable where the rest is encrypted, so it names artifacts, keys and sizes only: no table, owner or count.
+
+use crate::manifest::{Artifact, Manifest};
+use crate::stack::ArtifactName;
+use std::fmt::Write as _;
+
+/// The recipe of `manifest`'s backup.
+pub(super) fn restore_md(manifest: &Manifest) -> String {
+    let mut text = format!(
+        "# Restoring {stack}/{id} by hand\n\n\
+         lifeboat {version} wrote this backup on {finished}. It needs no lifeboat to be restored: `sha256sum`, `zstd`,\n\
+         Docker and the PostgreSQL programs of the container are enough. Run the commands in this folder.\n\n\
+         ## 1. Check that every byte is what was written\n\n\
+         ```sh\nsha256sum --check SHA256SUMS\n```\n",
+        stack = manifest.stack,
+        id = manifest.backup,
+        version = manifest.lifeboat_version,
+        finished = manifest.finished.format("%Y-%m-%d %H:%M:%S UTC"),
+    );
+    if !manifest.complete {
+        text.push_str("\nThis backup is partial; `reasons` in manifest.json say what is missing.\n");
+    }
+    let mut step = 2;
+    let globals = |artifact: &&Artifact| matches!(artifact.name, ArtifactName::Globals { .. });
+    let databases = |artifact: &&Artifact| matches!(artifact.name, ArtifactName::Database { .. });
+    for artifact in manifest.artifacts.iter().filter(globals) {
+        let service = artifact.name.service().unwrap_or_default();
+        let _ = write!(
+            text,
+            "\n## {step}. Roles of service {shown}\n\n\
+             `CONTAINER` is the container that runs PostgreSQL {version} or newer ({image}). Roles that exist there\n\
+             already give errors that can be passed over.\n\n\
+             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'psql -X -U \"${{POSTGRES_USER:-postgres}}\" -d postgres'\n```\n",
+            shown = plain(service),
+            version = plain(&artifact.engine_version),
+            image = plain(&artifact.image),
+            decode = decode(artifact),
+        );
+        step += 1;
+    }
+    for artifact in manifest.artifacts.iter().filter(databases) {
+        let _ = write!(
+            text,
+            "\n## {step}. {name}\n\n\
+             Makes the database under its own name, with its owner, encoding, settings and grants. Where one of this name is\n\
+             there, rename it first: `ALTER DATABASE … RENAME TO …`.\n\n\
+             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'pg_restore --create --exit-on-error -U \"${{POSTGRES_USER:-postgres}}\" -d postgres'\n```\n",
+            name = artifact.name,
+            decode = decode(artifact),
+        );
+        step += 1;
+    }
+    text.push_str(
+        "\n## What is in this folder\n\n\
+         `manifest.json` says what each artifact is, where it came from and how large it is; `facts.json.zst` what was\n\
+         counted in it (rows, sequences, extensions), for comparison after a restore; `stack.json.zst` how the engine\n\
+         described the stack.\n",
+    );
+    text
+}
+
+/// The command that prints an artifact's plain bytes. Keys hold `A-Za-z0-9._%/-` only: nothing to quote.
+fn decode(artifact: &Artifact) -> String {
+    let keys: Vec<&str> = artifact.objects.iter().map(|object| object.key.as_str()).collect();
+    format!("cat {} | zstd -dc", keys.join(" "))
+}
+
+/// A name from outside on one line of Markdown, outside code.
+fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._:/@ ()+-".contains(c) { c } else { '_' })
+        .collect()
+}

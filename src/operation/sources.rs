@@ -1,0 +1,107 @@
+//! Which stack is meant, and what of it can be captured.
+
+use super::Context;
+use crate::docker::Engine;
+use crate::error::{Error, Result, nearest};
+use crate::source::postgres::{self, Credentials, Server};
+use crate::stack::{Compress, Service, Stack};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a server that is just starting may take before a capture or a restore gives up on it.
+pub(super) const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the configuration says about a stack's sources.
+#[derive(Debug, Clone, Default)]
+pub struct SourceOptions {
+    /// Artifacts that are left out, by name or folder.
+    pub exclude: Vec<String>,
+    /// Credentials by service.
+    pub credentials: BTreeMap<String, Credentials>,
+    /// Where bytes are compressed.
+    pub compress: Compress,
+    /// zstd level of stored bytes, where it is not the default.
+    pub level: Option<u8>,
+}
+
+/// What the configuration says about sources, by stack.
+pub type SourcesByStack = BTreeMap<String, SourceOptions>;
+
+/// The stack called `name`; without a name, the one that there is.
+///
+/// # Errors
+/// Usage, with the nearest names, where there is no such stack or the name is missing and needed.
+pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
+    let stacks = engine.containers().await?;
+    let mut with_sources = Vec::new();
+    for stack in stacks.iter() {
+        if !postgres_services(engine, stack).await?.is_empty() {
+            with_sources.push(stack.name.as_str());
+        }
+    }
+    let names = || with_sources.join(", ");
+    let found = match name {
+        Some(name) => stacks.iter().find(|stack| stack.name == name),
+        None => match with_sources[..] {
+            [only] => stacks.iter().find(|stack| stack.name == only),
+            [] => {
+                return Err(Error::usage(format!(
+                    "no container on the engine at {} looks like a database",
+                    engine.endpoint()
+                ))
+                .hint("start the stack, or label a container lifeboat.source=postgres"));
+            }
+            _ => {
+                return Err(Error::usage("several stacks are on this engine: say which one")
+                    .hint(format!("they are {}", names())));
+            }
+        },
+    };
+    found.cloned().ok_or_else(|| {
+        let name = name.unwrap_or_default();
+        let error = Error::usage(format!("there is no stack {name:?} on the engine at {}", engine.endpoint()));
+        let near = nearest(name, stacks.iter().map(|stack| stack.name.as_str()));
+        if !near.is_empty() {
+            error.hint(format!("did you mean {}?", near.join(" or ")))
+        } else if with_sources.is_empty() {
+            error.hint("docker compose ls shows what runs here")
+        } else {
+            error.hint(format!("the stacks with a database are {}", names()))
+        }
+    })
+}
+
+/// The PostgreSQL services of a stack, one container each: replicas of one service that share nothing
+/// would need a name of their own.
+pub async fn postgres_services(engine: &Engine, stack: &Stack) -> Result<Vec<Service>> {
+    let mut found: Vec<Service> = Vec::new();
+    for service in &stack.services {
+        if postgres::is_postgres(engine, service).await? && found.iter().all(|known| known.name != service.name) {
+            found.push(service.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// A service's server, once it is known to run and to accept connections.
+pub(super) async fn ready_server(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+    run: &str,
+) -> Result<Server> {
+    if !service.running {
+        return Err(Error::failed(format!(
+            "service {} is {}: a database is captured and restored while it runs",
+            service.name, service.state
+        ))
+        .hint(format!(
+            "start it (docker start {}), or leave it out with exclude in lifeboat.toml",
+            service.container_name
+        )));
+    }
+    let credentials = options.credentials.get(&service.name).cloned().unwrap_or_default();
+    let server = Server::new(context.engine()?, service, &credentials, run);
+    server.wait_ready(READY_DEADLINE).await?;
+    Ok(server)
+}

@@ -1,0 +1,185 @@
+//! Reading every stored byte again. Deeply: decoding every stream to its end, with the inspectors that saw it
+//! when it was captured, and letting PostgreSQL's own `pg_restore` read every archive.
+
+use super::Context;
+use super::restore::plain_bytes;
+use crate::docker::exec::{Command, Transport};
+use crate::docker::scratch::ScratchOptions;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
+use crate::manifest::Artifact;
+use crate::pipeline::{Inspector, Limits, RawInspector, examine};
+use crate::repository::{Backup, Entry, Repository};
+use crate::source::postgres::DUMP_MEDIA_TYPE;
+use crate::source::postgres::archive::ArchiveInspector;
+use std::time::{Duration, Instant};
+
+/// How long a scratch container may live: a very large archive takes its time.
+const SCRATCH_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// What to verify.
+#[derive(Debug)]
+pub struct VerifyRequest {
+    /// The repository.
+    pub repository: Repository,
+    /// The backups in it.
+    pub entries: Vec<Entry>,
+    /// Decode every stream, too.
+    pub deep: bool,
+}
+
+/// What was found in one backup.
+#[derive(Debug)]
+pub struct Verified {
+    /// The backup.
+    pub entry: Entry,
+    /// Objects that were read.
+    pub objects: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// What is wrong, one object or artifact a line; empty where nothing is.
+    pub damaged: Vec<String>,
+    /// What could not be checked, and why.
+    pub unchecked: Vec<String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Verifies backups, one after another; damage of one does not keep the others from being read.
+pub async fn verify(context: &Context, request: VerifyRequest, observer: &dyn Observer) -> Result<Vec<Verified>> {
+    let mut verified = Vec::new();
+    for entry in &request.entries {
+        let work = one(context, &request, entry, observer);
+        verified.push(context.unless_cancelled(work).await?);
+    }
+    Ok(verified)
+}
+
+async fn one(context: &Context, request: &VerifyRequest, entry: &Entry, observer: &dyn Observer) -> Result<Verified> {
+    let begun = Instant::now();
+    let reference = entry.reference();
+    let mut verified = Verified {
+        entry: entry.clone(),
+        objects: 0,
+        bytes: 0,
+        damaged: Vec::new(),
+        unchecked: Vec::new(),
+        duration: Duration::ZERO,
+    };
+    let backup = match request.repository.open_backup(entry).await {
+        Ok(backup) => backup,
+        Err(error) if error.kind() == Kind::Damaged => {
+            verified.damaged.push(error.chain());
+            return Ok(verified);
+        }
+        Err(error) => return Err(error),
+    };
+    let total: u64 = backup.manifest().artifacts.iter().map(|artifact| artifact.stored_size).sum();
+    observer.observe(&Event::ArtifactStarted {
+        artifact: reference.clone(),
+        expected: Some(total),
+    });
+    let mut read = 0;
+    let report = backup
+        .verify_objects(|_, bytes| {
+            read += bytes;
+            observer.observe(&Event::Progress {
+                artifact: reference.clone(),
+                bytes: read,
+            });
+        })
+        .await?;
+    verified.objects = report.objects;
+    verified.bytes = report.bytes;
+    verified.damaged.extend(report.damaged.iter().map(|damage| format!("{}: {}", damage.key, damage.reason)));
+    if request.deep && verified.damaged.is_empty() {
+        deep(context, &backup, &mut verified, observer).await?;
+    }
+    verified.duration = begun.elapsed();
+    observer.observe(&Event::ArtifactFinished {
+        artifact: reference,
+        raw_size: verified.bytes,
+        stored_size: verified.bytes,
+        seconds: verified.duration.as_secs_f64(),
+    });
+    Ok(verified)
+}
+
+async fn deep(context: &Context, backup: &Backup, verified: &mut Verified, observer: &dyn Observer) -> Result<()> {
+    let facts = backup.facts().await?;
+    for artifact in &backup.manifest().artifacts {
+        observer.observe(&Event::Detail {
+            message: format!("decoding {}", artifact.name),
+        });
+        let is_dump = artifact.media_type == DUMP_MEDIA_TYPE;
+        let inspector: Box<dyn Inspector> = match is_dump {
+            true => Box::new(ArchiveInspector::new()),
+            false => Box::new(RawInspector::new()),
+        };
+        match decode(backup, artifact, inspector).await {
+            Ok(seen) => {
+                let recorded = facts.0.get(&artifact.name.to_string()).and_then(|facts| facts.get("dump"));
+                if is_dump && recorded != Some(&seen) {
+                    verified
+                        .damaged
+                        .push(format!("{}: what it holds is not what facts.json says", artifact.name));
+                }
+            }
+            Err(error) if error.kind() == Kind::Damaged => verified.damaged.push(format!("{}: {}", artifact.name, error.chain())),
+            Err(error) => return Err(error),
+        }
+        if is_dump {
+            match replay(context, backup, artifact).await {
+                Ok(()) => {}
+                Err(Unchecked::Why(why)) => verified.unchecked.push(format!("{}: pg_restore did not read it: {why}", artifact.name)),
+                Err(Unchecked::Damage(error)) => verified.damaged.push(format!("{}: {}", artifact.name, error.chain())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Decodes an artifact to its end and gives what its inspector says.
+async fn decode(backup: &Backup, artifact: &Artifact, inspector: Box<dyn Inspector>) -> Result<serde_json::Value> {
+    let limits = Limits {
+        raw_size: artifact.raw_size,
+    };
+    let mut input = examine(limits, inspector);
+    let mut reader = backup.read(artifact);
+    while let Some(bytes) = reader.next().await? {
+        input.push(bytes).await?;
+    }
+    Ok(input.finish().await?.inspection.facts)
+}
+
+/// Why `pg_restore` has no good word for an archive.
+enum Unchecked {
+    Why(String),
+    Damage(Error),
+}
+
+/// Lets the source's own `pg_restore` read the archive to its end, into nothing.
+async fn replay(context: &Context, backup: &Backup, artifact: &Artifact) -> Result<(), Unchecked> {
+    let why = |error: Error| Unchecked::Why(error.chain());
+    let Ok(engine) = context.engine() else {
+        return Err(Unchecked::Why("no engine is connected".to_owned()));
+    };
+    let options = ScratchOptions {
+        image: artifact.image.clone(),
+        lifetime: SCRATCH_LIFETIME,
+        tmpfs: vec!["/var/lib/postgresql".to_owned()],
+        memory: 0,
+    };
+    let run = context.new_id().map_err(why)?;
+    let owner = context.owner(&run).map_err(why)?;
+    let scratch = engine.scratch(&owner, &options).await.map_err(why)?;
+    let command = Command::new("pg_restore", ["--file=/dev/null"]);
+    let result = async {
+        let mut consumer = engine.consume(&scratch.id, &command, Transport::Raw).await?;
+        plain_bytes(backup, artifact, async |bytes| consumer.write(bytes).await).await?;
+        consumer.finish().await.map(|_| ())
+    }
+    .await;
+    scratch.remove().await.map_err(why)?;
+    result.map_err(|error| Unchecked::Damage(error.while_doing("pg_restore cannot read it")))
+}

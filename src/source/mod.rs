@@ -1,0 +1,5 @@
+//! Stores of a stack that can be captured and restored.
+//!
+//! A source never knows where its bytes are kept, and a repository never knows what they mean.
+
+pub mod postgres;

@@ -1,0 +1,194 @@
+//! Restoring: a dump is loaded into a new database beside the live one, compared with its facts, and
+//! only then given a name that somebody uses.
+
+use super::archive::DumpFacts;
+use super::dump::{Capability, DatabaseFacts};
+use super::globals::{self, Replay};
+use super::properties::Properties;
+use super::quote::{conninfo, identifier, literal};
+use super::server::{Server, Session};
+use super::swap::{self, Role};
+use crate::docker::exec::{Consumer, Transport};
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+
+/// What differs between a restored database and the facts of its dump; empty where nothing does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Differences(pub Vec<String>);
+
+impl Server {
+    /// Refuses before anything is made where this server can't take the dump: an older major
+    /// version, a missing extension, an unknown collation. Names both sides.
+    pub async fn preflight(&self, session: &Session, facts: &DatabaseFacts) -> Result<()> {
+        let here: String = session.query_one("show server_version", &[]).await?.get(0);
+        let there = &facts.dump.archive.server_version;
+        if let (Some(here_major), Some(there_major)) = (major(&here), major(there))
+            && here_major < there_major
+        {
+            return Err(Error::failed(format!(
+                "the dump is of PostgreSQL {there}, and service {} runs the older {here}",
+                self.service().name
+            ))
+            .hint("restore into a server of the same or a newer major version"));
+        }
+        let available: BTreeSet<String> = session
+            .query("select name::text from pg_available_extensions", &[])
+            .await?
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        let missing: Vec<&str> = facts
+            .dump
+            .extensions
+            .keys()
+            .map(String::as_str)
+            .filter(|name| !available.contains(*name))
+            .collect();
+        if !missing.is_empty() {
+            return Err(Error::failed(format!(
+                "the dump needs extensions that the image {} of service {} does not have: {}",
+                self.service().image,
+                self.service().name,
+                missing.join(", ")
+            ))
+            .hint("use an image that has them, as the one that the backup was made from"));
+        }
+        Ok(())
+    }
+
+    /// Replays the roles of a globals script that the server lacks. With `facts`, only those that
+    /// this database needs.
+    pub async fn replay_globals(
+        &self,
+        session: &Session,
+        script: &str,
+        wanted: Option<&BTreeSet<String>>,
+    ) -> Result<Replay> {
+        globals::replay(session, script, wanted).await
+    }
+
+    /// The roles that the database needs and the server lacks.
+    pub async fn missing_roles(&self, session: &Session, wanted: &BTreeSet<String>) -> Result<Vec<String>> {
+        let rows = session.query("select rolname::text from pg_roles", &[]).await?;
+        let existing: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
+        Ok(wanted.difference(&existing).cloned().collect())
+    }
+
+    /// Makes the empty side database `side` for `live`, marked so that a run that dies leaves
+    /// something that is known to be a leftover.
+    pub async fn create_side(
+        &self,
+        session: &Session,
+        side: &str,
+        live: &str,
+        run: &str,
+        properties: Option<&Properties>,
+    ) -> Result<()> {
+        let statement = match properties {
+            Some(properties) => properties.create_statement(side),
+            None => format!("create database {} template template0", identifier(side)),
+        };
+        session.execute(&statement).await.map_err(|error| {
+            error.hint("encoding, collation and owner are those of the dumped database; the server must know them")
+        })?;
+        session.execute(&swap::mark(side, Role::Side, live, run)).await
+    }
+
+    /// Starts `pg_restore` into `database`; the caller writes the archive, compressed where the
+    /// container can decompress.
+    pub async fn load(&self, database: &str, capability: Capability) -> Result<(Consumer, Transport)> {
+        let target = conninfo(database, self.user());
+        // No single transaction: a side database that fails is simply dropped, and one transaction over
+        // thousands of tables or large objects runs out of locks.
+        let command = self.program(&["pg_restore", "--exit-on-error", "--no-password", "-d", &target]);
+        let transport = capability.restore_transport();
+        let consumer = self.engine().consume(&self.service().container_id, &command, transport).await?;
+        Ok((consumer, transport))
+    }
+
+    /// What the load left to do: planner statistics, and the properties that no dump replays.
+    pub async fn settle(&self, database: &str, properties: Option<&Properties>) -> Result<()> {
+        let session = self.connect(database).await?;
+        session.execute("analyze").await?;
+        for statement in properties.iter().flat_map(|properties| properties.apply_statements(database)) {
+            session.execute(&statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Counts what was restored and compares it with what passed when it was dumped.
+    pub async fn compare(&self, database: &str, facts: &DatabaseFacts) -> Result<Differences> {
+        let session = self.connect(database).await?;
+        let mut differences = compare_contents(&session, &facts.dump).await?;
+        if let Some(properties) = &facts.properties {
+            let restored = super::properties::read(&session).await?;
+            let mut expected = properties.clone();
+            // Extension versions are the restoring image's own; the tablespace may not exist here.
+            expected.extensions.clone_from(&restored.extensions);
+            expected.tablespace.clone_from(&restored.tablespace);
+            if restored != expected {
+                differences.push(format!("the database's properties: {restored:?} instead of {expected:?}"));
+            }
+        }
+        Ok(Differences(differences))
+    }
+}
+
+/// The major version of `17.5 (Debian 17.5-1)`.
+fn major(version: &str) -> Option<u32> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+}
+
+async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for (schema, tables) in &dump.tables {
+        for (table, facts) in tables {
+            // Rows loaded through a partition's root may land in another partition; the root's sum holds.
+            let (Some(expected), None) = (facts.rows, &facts.loaded_through) else {
+                continue;
+            };
+            let sql = format!("select count(*) from only {}.{}", identifier(schema), identifier(table));
+            let counted: i64 = session.query_one(&sql, &[]).await?.get(0);
+            if u64::try_from(counted) != Ok(expected) {
+                differences.push(format!("{schema}.{table}: {counted} rows instead of {expected}"));
+            }
+        }
+    }
+    for (schema, sequences) in &dump.sequences {
+        for (sequence, facts) in sequences {
+            let Some(expected) = facts else { continue };
+            let sql = format!(
+                "select last_value, is_called from {}.{}",
+                identifier(schema),
+                identifier(sequence)
+            );
+            let row = session.query_one(&sql, &[]).await?;
+            let (value, called): (i64, bool) = (row.get(0), row.get(1));
+            if value != expected.last_value || called != expected.is_called {
+                differences.push(format!("{schema}.{sequence}: at {value} instead of {}", expected.last_value));
+            }
+        }
+    }
+    let objects: i64 = session
+        .query_one("select count(*) from pg_largeobject_metadata", &[])
+        .await?
+        .get(0);
+    if u64::try_from(objects) != Ok(dump.large_objects.count) {
+        differences.push(format!(
+            "{objects} large objects instead of {}",
+            dump.large_objects.count
+        ));
+    }
+    let names: Vec<String> = dump.extensions.keys().map(|name| literal(name)).collect();
+    if !names.is_empty() {
+        let sql = format!("select count(*) from pg_extension where extname in ({})", names.join(", "));
+        let present: i64 = session.query_one(&sql, &[]).await?.get(0);
+        if usize::try_from(present) != Ok(names.len()) {
+            differences.push(format!("{present} of the {} extensions", names.len()));
+        }
+    }
+    Ok(differences)
+}
