@@ -24,6 +24,7 @@
 pub mod error;
 pub mod event;
 pub mod manifest;
+pub mod pipeline;
 pub mod proof;
 pub mod secret;
 pub mod stack;
