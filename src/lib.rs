@@ -27,4 +27,5 @@ pub mod manifest;
 pub mod pipeline;
 pub mod proof;
 pub mod secret;
+pub mod source;
 pub mod stack;

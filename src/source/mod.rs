@@ -1,0 +1,3 @@
+//! What can be captured and restored.
+
+pub mod postgres;
