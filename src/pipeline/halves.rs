@@ -65,7 +65,7 @@ impl Verdict {
                     None => error,
                 })
             }
-            None => Ok(Default::default()),
+            None => Err(Error::failed("the stream was abandoned before its end")),
         }
     }
 }
@@ -141,7 +141,7 @@ impl Pieces {
         match self.0.blocking_recv() {
             Some(Piece::Data(bytes)) => Ok(Some(bytes)),
             Some(Piece::End) => Ok(None),
-            None => Ok(Default::default()),
+            None => Err(Error::failed("the stream was abandoned before its end")),
         }
     }
 }

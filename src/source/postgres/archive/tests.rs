@@ -388,6 +388,16 @@ fn a_table_of_contents_is_bounded() {
     let error = (0..300).find_map(|_| inspector.push(&entry).err()).unwrap();
     assert!(error.to_string().contains("256 MiB"), "{error}");
 
+    // The same within one entry, whose dependencies do not end.
+    let mut inspector = ArchiveInspector::new();
+    inspector.push(&head).unwrap();
+    inspector.push(&integer(1)).unwrap();
+    // Without the end of the dependencies and what stands behind it.
+    inspector.push(&entry[..entry.len() - 14]).unwrap();
+    let dependency = text(Some(format!("{}7", "0".repeat((1 << 20) - 1)).as_bytes()));
+    let error = (0..300).find_map(|_| inspector.push(&dependency).err());
+    assert!(error.unwrap().to_string().contains("256 MiB"));
+
     // Entries that nobody keeps are not counted, whatever their number.
     let mut inspector = ArchiveInspector::new();
     inspector.push(&head).unwrap();
@@ -536,9 +546,12 @@ impl Draft {
         if self.minor >= 16 {
             bytes.extend(integer(114));
         }
-        for value in [Some("o"), Some("false"), Some("7"), None] {
-            bytes.extend(text(value.map(str::as_bytes)));
+        bytes.extend(text(Some(b"o")));
+        bytes.extend(text(Some(b"false")));
+        if has_data {
+            bytes.extend(text(Some(b"7")));
         }
+        bytes.extend(text(None));
         bytes.push(if has_data { 1 } else { 3 });
         bytes.extend([0; 8]);
         self.entries.push(bytes);
