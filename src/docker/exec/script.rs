@@ -55,14 +55,31 @@ pub(super) fn replace(preamble: &str) -> String {
     format!("{}exec \"$@\"\n", first(Some(preamble)))
 }
 
-/// Ends the process group of the script with `$LIFEBOAT_NONCE` among its arguments. An exec's first
-/// process leads a session of its own, so its group is the script and everything it started. The
-/// nonce comes by the environment, or this script would find itself.
-pub(super) const END_GROUP: &str = r#"for d in /proc/[0-9]*; do
-  p=${d#/proc/}
-  [ "$p" != "$$" ] || continue
-  case "$(tr '\0' ' ' 2>/dev/null <"$d/cmdline")" in
-    *" $LIFEBOAT_NONCE "*) kill -s "$1" -- "-$p" 2>/dev/null || kill -s "$1" "$p" 2>/dev/null ;;
+/// Ends what the script with `$LIFEBOAT_NONCE` among its arguments has started, and not the script: it
+/// has to live to collect its children.
+///
+/// A child that loses its shell is handed to process 1 of the container, and there PostgreSQL takes
+/// whatever dies by a signal for a crash of one of its own: it ends every session and recovers
+/// (`CleanupBackend` in postmaster.c; measured on 15). So only programs are signalled. The shell and
+/// its subshells, which show the nonce in their arguments, see them end, and go by themselves.
+/// The nonce comes by the environment, or this script would find itself.
+pub(super) const END_PROGRAMS: &str = r#"group() {
+  read -r line <"$1/stat" && set -- ${line##*) } && echo "$3"
+} 2>/dev/null
+arguments() { tr '\0' ' ' <"$1/cmdline"; } 2>/dev/null
+leader=
+for d in /proc/[0-9]*; do
+  [ "$d" != "/proc/$$" ] || continue
+  case "$(arguments "$d") " in
+    *" $LIFEBOAT_NONCE "*) leader=$(group "$d"); break ;;
+  esac
+done
+[ -n "$leader" ] || exit 0
+for d in /proc/[0-9]*; do
+  [ "$(group "$d")" = "$leader" ] || continue
+  case "$(arguments "$d") " in
+    *" $LIFEBOAT_NONCE "*) ;;
+    *) kill -s "$1" "${d#/proc/}" 2>/dev/null ;;
   esac
 done
 exit 0

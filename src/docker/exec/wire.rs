@@ -2,7 +2,7 @@
 
 use super::command::{Command, Transport};
 use super::reader::{LastWords, Scanner};
-use super::script::{END_GROUP, Ends};
+use super::script::{END_PROGRAMS, Ends};
 use crate::docker::{Engine, failed, random_hex, within};
 use crate::error::{Error, Result};
 use bollard::container::LogOutput;
@@ -470,7 +470,7 @@ impl Wire {
         }
     }
 
-    /// Ends the script and everything it started, by best effort: when a client goes away the
+    /// Ends everything that the script has started, and so the script, by best effort: when a client goes away the
     /// engine lets its exec run on (measured), and a dump that nobody reads holds its locks.
     pub(super) async fn end_processes(self) {
         let Self {
@@ -485,7 +485,7 @@ impl Wire {
         drop(frames);
         for signal in ["TERM", "KILL"] {
             let mut command =
-                Command::new("sh", ["-c", END_GROUP, "sh", signal]).env("LIFEBOAT_NONCE", &nonce);
+                Command::new("sh", ["-c", END_PROGRAMS, "sh", signal]).env("LIFEBOAT_NONCE", &nonce);
             if let Some(user) = &user {
                 command = command.user(user);
             }
