@@ -391,7 +391,7 @@ impl Wire {
         // A container's end kills its execs first and is booked a moment later; an exec that the
         // engine has forgotten by then has no code.
         let mut trouble = self.container_trouble().await;
-        for _ in 0..10 {
+        for _ in 0..30 {
             if trouble.is_some() || matches!(code, Some(..=128)) {
                 break;
             }
@@ -409,10 +409,20 @@ impl Wire {
             format!(": {words}")
         };
         match code {
-            Some(code) if code != 0 => Error::failed(format!(
-                "{} did not come to its end, exit code {code}{words}",
-                self.program
-            )),
+            Some(code) if code != 0 => {
+                let error = Error::failed(format!(
+                    "{} did not come to its end, exit code {code}{words}",
+                    self.program
+                ));
+                if code == 137 {
+                    error.hint(
+                        "it was killed: the container was stopped, or it ran out of memory (see \
+                         `docker inspect`, `dmesg`)",
+                    )
+                } else {
+                    error
+                }
+            }
             _ => Error::failed(format!(
                 "the stream of {} ended before its end mark{words}",
                 self.program
