@@ -144,6 +144,24 @@ async fn a_reader_that_stalls_gets_every_byte() {
     assert!(sum.starts_with(hex::encode(Sha256::digest(&decoded)).as_bytes()));
 }
 
+/// The engine closes the streams of a process some two seconds after its end, whatever is still in
+/// them; so a process must not end before its reader has everything.
+#[tokio::test]
+async fn a_process_does_not_end_before_its_reader_has_everything() {
+    let idle = Idle::start(&[]);
+    let engine = engine().await;
+    let waits = || docker(&["top", &idle.0, "-eo", "pid,args"]).contains("read _");
+    for transport in [Transport::Raw, ZSTD] {
+        let command = Command::new("echo", ["done"]);
+        let mut producer = engine.produce(&idle.0, &command, transport).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(waits(), "{transport:?}: it ended unread");
+        read(&mut producer).await.unwrap();
+        producer.finish().await.unwrap();
+        assert!(!waits(), "{transport:?}: it waits for ever");
+    }
+}
+
 #[tokio::test]
 async fn a_producer_that_fails_late_is_no_success() {
     let idle = Idle::start(&[]);
@@ -505,6 +523,36 @@ async fn a_lock_of_a_dead_process_is_taken_over_by_one() {
         lock.release().await.unwrap();
     }
     assert_eq!(containers_of(&format!("dev.lifeboat.stack={stack}")), 0);
+}
+
+/// A holder that was frozen past its deadline, lost its name, and renewed just then.
+#[tokio::test]
+async fn a_lock_is_not_taken_from_a_run_that_renewed_it_meanwhile() {
+    let (engine, stack) = (engine().await, stack("frozen"));
+    let label = format!("dev.lifeboat.stack={stack}");
+    let renewal = docker(&[
+        "create",
+        "--label",
+        &label,
+        "--label",
+        "dev.lifeboat.role=lock",
+        "--label",
+        "dev.lifeboat.run=frozen",
+        "--label",
+        "dev.lifeboat.deadline=2999-01-01T00:00:00Z",
+        IMAGE,
+    ]);
+    let owner = Owner::current("b").unwrap();
+    let error = engine
+        .lock(&stack, &owner, IMAGE, "backup")
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Busy);
+    assert_eq!(containers_of(&label), 1, "the name was not given back");
+    docker(&["rm", "-v", &renewal]);
+    let lock = engine.lock(&stack, &owner, IMAGE, "backup").await.unwrap();
+    lock.release().await.unwrap();
+    assert_eq!(containers_of(&label), 0);
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Producer {
     /// Whether the process ended well and every byte of it was read.
     ///
     /// An error names the process that ended badly, its status and the last lines of its stderr.
-    pub async fn finish(self) -> Result<Proof> {
+    pub async fn finish(mut self) -> Result<Proof> {
         let ends = self.ends()?;
         self.wire.check(ends)?;
         self.wire.confirm().await?;
@@ -71,7 +71,7 @@ impl Producer {
     }
 
     /// Like [`finish`](Self::finish), but for a command whose status is the caller's business.
-    pub(super) async fn finish_with_status(self) -> Result<(String, i32)> {
+    pub(super) async fn finish_with_status(mut self) -> Result<(String, i32)> {
         let ends = self.ends()?;
         self.wire.confirm().await?;
         Ok((self.wire.stderr.text(), ends.command))

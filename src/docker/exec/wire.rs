@@ -46,6 +46,9 @@ pub(super) enum Event {
 }
 
 /// A started script with what is needed to judge its end.
+///
+/// Its async methods take `&mut self` even where they change nothing: the stream can be sent to
+/// another thread but not shared, and their futures must be sendable.
 pub(super) struct Wire {
     engine: Engine,
     container_id: String,
@@ -337,7 +340,7 @@ impl Wire {
     }
 
     /// The engine must agree that it is over and well. Its bookkeeping may lag behind the stream.
-    pub(super) async fn confirm(&self) -> Result<()> {
+    pub(super) async fn confirm(&mut self) -> Result<()> {
         let deadline = Instant::now() + self.end_timeout;
         let mut pause = Duration::from_millis(2);
         loop {
@@ -370,8 +373,8 @@ impl Wire {
     }
 
     /// The stream ended without an end mark: finds out why.
-    pub(super) async fn explain(&self) -> Error {
-        let head = String::from_utf8_lossy(&self.head);
+    pub(super) async fn explain(&mut self) -> Error {
+        let head = String::from_utf8_lossy(&self.head).into_owned();
         let code = self.exit_code().await;
         if head.contains("OCI runtime exec failed") || matches!(code, Some(126 | 127)) {
             // Exec start errors arrive on stdout as text, with code 126 or 127 (measured).
@@ -385,10 +388,11 @@ impl Wire {
                 None => error,
             };
         }
-        // A container's end kills its execs first and is booked a moment later.
+        // A container's end kills its execs first and is booked a moment later; an exec that the
+        // engine has forgotten by then has no code.
         let mut trouble = self.container_trouble().await;
-        for _ in 0..10 {
-            if trouble.is_some() || !matches!(code, Some(129..)) {
+        for _ in 0..30 {
+            if trouble.is_some() || matches!(code, Some(..=128)) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -405,10 +409,20 @@ impl Wire {
             format!(": {words}")
         };
         match code {
-            Some(code) if code != 0 => Error::failed(format!(
-                "{} did not come to its end, exit code {code}{words}",
-                self.program
-            )),
+            Some(code) if code != 0 => {
+                let error = Error::failed(format!(
+                    "{} did not come to its end, exit code {code}{words}",
+                    self.program
+                ));
+                if code == 137 {
+                    error.hint(
+                        "it was killed: the container was stopped, or it ran out of memory (see \
+                         `docker inspect`, `dmesg`)",
+                    )
+                } else {
+                    error
+                }
+            }
             _ => Error::failed(format!(
                 "the stream of {} ended before its end mark{words}",
                 self.program
@@ -422,7 +436,7 @@ impl Wire {
     }
 
     /// The exit code of the exec, if the engine says it soon.
-    async fn exit_code(&self) -> Option<i64> {
+    async fn exit_code(&mut self) -> Option<i64> {
         let deadline = Instant::now() + EXPLANATION;
         let mut tries = 0;
         loop {
@@ -443,7 +457,7 @@ impl Wire {
     }
 
     /// What happened to the container, where something did; reads after "the container".
-    async fn container_trouble(&self) -> Option<String> {
+    async fn container_trouble(&mut self) -> Option<String> {
         let inspect = self
             .engine
             .client
