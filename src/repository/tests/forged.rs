@@ -41,21 +41,21 @@ fn both(manifest: &mut Value, commit: &mut Value, field: &str, value: Value) {
 const FORGERIES: [Forgery; 21] = [
     ("parent", |m, _| *first_key(m) = "../../../secret".into()),
     ("inner parent", |m, _| {
-        *first_key(m) = "postgres/../../../../secret".into()
+        *first_key(m) = "postgres/../../../../secret".into();
     }),
     ("absolute", |m, _| *first_key(m) = "/etc/passwd".into()),
     ("control characters", |m, _| {
-        *first_key(m) = "a\u{1b}[2Jb\n".into()
+        *first_key(m) = "a\u{1b}[2Jb\n".into();
     }),
     ("long", |m, _| *first_key(m) = "x".repeat(5000).into()),
     ("another's key", |m, _| {
-        *first_key(m) = "volume/empty.tar.zst".into()
+        *first_key(m) = "volume/empty.tar.zst".into();
     }),
     ("manifest as artifact", |m, _| {
-        *first_key(m) = "manifest.json".into()
+        *first_key(m) = "manifest.json".into();
     }),
     ("encoded otherwise", |m, _| {
-        *first_key(m) = "postgres/postgres/db/%73hop.dump.zst".into()
+        *first_key(m) = "postgres/postgres/db/%73hop.dump.zst".into();
     }),
     ("enormous object", |m, _| {
         m["artifacts"][0]["objects"][0]["size"] = u64::MAX.into();
@@ -71,10 +71,10 @@ const FORGERIES: [Forgery; 21] = [
         c["stored_size"] = 250_006.into();
     }),
     ("negative size", |m, _| {
-        m["artifacts"][0]["objects"][0]["size"] = (-1).into()
+        m["artifacts"][0]["objects"][0]["size"] = (-1).into();
     }),
     ("fraction", |m, _| {
-        m["artifacts"][0]["raw_size"] = 1.5.into()
+        m["artifacts"][0]["raw_size"] = 1.5.into();
     }),
     ("duplicate", |m, c| {
         let copy = m["artifacts"][0].clone();
@@ -83,18 +83,18 @@ const FORGERIES: [Forgery; 21] = [
         c["artifacts"].as_array_mut().unwrap().push(name);
     }),
     ("no objects", |m, _| {
-        m["artifacts"][0]["objects"] = json!([])
+        m["artifacts"][0]["objects"] = json!([]);
     }),
     ("wrong type", |m, _| m["artifacts"] = json!({"0": 1})),
     ("name that is no name", |m, _| {
-        m["artifacts"][0]["name"] = "postgres/../x".into()
+        m["artifacts"][0]["name"] = "postgres/../x".into();
     }),
     ("other stack", |m, c| both(m, c, "stack", "bank".into())),
     ("other id", |m, c| {
-        both(m, c, "backup", id(7).to_string().into())
+        both(m, c, "backup", id(7).to_string().into());
     }),
     ("other id inside", |m, _| {
-        m["backup"] = id(7).to_string().into()
+        m["backup"] = id(7).to_string().into();
     }),
     ("another format", |m, c| both(m, c, "format", 2.into())),
 ];
@@ -125,7 +125,7 @@ async fn forged_manifests_are_damage_and_lead_nowhere() {
     verify(&good, "shop").await.unwrap();
     // Nor does a field that a later writer adds.
     forge(good.location().path(), |m, c| {
-        both(m, c, "later", json!([1]))
+        both(m, c, "later", json!([1]));
     });
     verify(&good, "shop").await.unwrap();
     assert_eq!(python_reader(good.location().path()).0, 0);

@@ -176,7 +176,7 @@ fn copy_tree(from: &Path, to: &Path) {
 fn python_reader(root: &Path) -> (i32, serde_json::Value) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/reader.py");
     let output = std::process::Command::new("python3")
-        .arg(script)
+        .args(["-I", "-S", script])
         .arg("verify")
         .arg(root)
         .output()

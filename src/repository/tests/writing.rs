@@ -428,3 +428,50 @@ async fn how_fast_an_upload_is() {
     );
     writer.abandon().await.unwrap();
 }
+
+/// Makes the repository that tests/it reads: run once for each format, and never again.
+#[tokio::test]
+#[ignore = "writes into tests/data"]
+async fn freeze_this_format() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/format-1");
+    assert!(
+        !Path::new(path).exists(),
+        "a released format does not change"
+    );
+    let made = Repository::init(&Location::directory(path), moment())
+        .await
+        .unwrap();
+    let repository = made.into_repository();
+    let artifacts = [
+        (
+            name("postgres/postgres/db/%2E.%2Fshop%25"),
+            b"dump, the first hundred thousand".as_slice(),
+        ),
+        (name("postgres/postgres/globals"), b"roles"),
+        (name("redis/cache"), b"rdb"),
+        (name("volume/uploads"), b""),
+    ];
+    for second in [0, 60] {
+        back_up(&repository, "shop", &id(second), &artifacts)
+            .await
+            .unwrap();
+    }
+    back_up(&repository, "a/b", &id(0), &artifacts)
+        .await
+        .unwrap();
+    let entry = repository.resolve("latest~1", Some("shop")).await.unwrap();
+    repository
+        .pin(&entry, "before the move", moment())
+        .await
+        .unwrap();
+    repository
+        .record_proof(&entry, moment(), &json!({"rto": 5}))
+        .await
+        .unwrap();
+    // A backup that was never committed.
+    let writer = repository.begin("shop", &id(120)).await.unwrap();
+    let upload = writer.upload(&artifacts[1].0, &[Encoding::Zstd]).unwrap();
+    land(upload, b"roles").await.unwrap();
+    let lock = Path::new(path).join("lifeboat-repository.lock");
+    fs::remove_file(lock).unwrap();
+}
