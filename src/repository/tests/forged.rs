@@ -141,8 +141,9 @@ async fn a_bomb_does_not_go_off() {
     let root = repository.location().path();
     let facts = root.join(format!("shop/{}/facts.json.zst", id(0)));
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let spaces = vec![b' '; 1 << 20];
     for _ in 0..300 {
-        std::io::Write::write_all(&mut encoder, &[b' '; 1 << 20]).unwrap();
+        std::io::Write::write_all(&mut encoder, &spaces).unwrap();
     }
     fs::write(facts, encoder.finish().unwrap()).unwrap();
     forge(root, |_, _| {});
@@ -153,4 +154,41 @@ async fn a_bomb_does_not_go_off() {
     let recipe = root.join(format!("shop/{}/RESTORE.md", id(0)));
     fs::File::create(recipe).unwrap().set_len(65 << 20).unwrap();
     assert_eq!(backup.restore_md().await.unwrap_err().kind(), Kind::Damaged);
+}
+
+/// An object that really stands under a key of the forger's choice, with a digest that fits.
+#[tokio::test]
+async fn a_key_that_does_not_follow_from_its_name_is_damage() {
+    for moved in ["volume/other.tar.zst", "volume/empty.tar", "RESTORE.md.age"] {
+        let (_dir, repository) = repository().await;
+        back_up(&repository, "shop", &id(0), &three())
+            .await
+            .unwrap();
+        let root = repository.location().path();
+        let folder = root.join(format!("shop/{}", id(0)));
+        fs::rename(folder.join("volume/empty.tar.zst"), folder.join(moved)).unwrap();
+        forge(root, |m, _| {
+            m["artifacts"][2]["objects"][0]["key"] = moved.into()
+        });
+        let error = verify(&repository, "shop").await.expect_err(moved);
+        assert_eq!(error.kind(), Kind::Damaged, "{moved}: {}", error.chain());
+        assert_eq!(python_reader(root).0, 13, "{moved}");
+    }
+}
+
+/// Sizes whose sum, counted in 64 bits, comes out right again.
+#[test]
+fn sizes_do_not_wrap_around() {
+    let object = |index: usize, size| ObjectRef {
+        key: crate::repository::object_key(&name("volume/v"), &[Encoding::Zstd], index),
+        size,
+        sha256: digest(b""),
+    };
+    let mut forged = artifact(&name("volume/v"), vec![object(0, 5)]);
+    let check = |artifact: &Artifact| {
+        crate::repository::check::check_artifacts("shop/x", std::slice::from_ref(artifact))
+    };
+    check(&forged).unwrap();
+    forged.objects = vec![object(0, u64::MAX), object(1, 6)];
+    assert_eq!(check(&forged).unwrap_err().kind(), Kind::Damaged);
 }

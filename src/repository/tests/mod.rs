@@ -128,7 +128,7 @@ fn three() -> Vec<(ArtifactName, &'static [u8])> {
         let mut bytes = [0; 250_000];
         let mut at = 0;
         while at < bytes.len() {
-            bytes[at] = (at % 251) as u8;
+            bytes[at] = (at % 251).to_le_bytes()[0];
             at += 1;
         }
         bytes
