@@ -168,7 +168,7 @@ async fn a_key_that_does_not_follow_from_its_name_is_damage() {
         let folder = root.join(format!("shop/{}", id(0)));
         fs::rename(folder.join("volume/empty.tar.zst"), folder.join(moved)).unwrap();
         forge(root, |m, _| {
-            m["artifacts"][2]["objects"][0]["key"] = moved.into()
+            m["artifacts"][2]["objects"][0]["key"] = moved.into();
         });
         let error = verify(&repository, "shop").await.expect_err(moved);
         assert_eq!(error.kind(), Kind::Damaged, "{moved}: {}", error.chain());

@@ -186,3 +186,31 @@ fn python_reader(root: &Path) -> (i32, serde_json::Value) {
         .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code().unwrap(), parsed)
 }
+
+/// A mount at a directory, taken away when the test ends, passed or failed.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None` where mounting is not permitted: such a test is skipped, and says so.
+    fn new(at: &Path, arguments: &[&str]) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(arguments).arg(at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        println!("skipped: mounting takes root");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            println!("{} stays mounted", self.0.display());
+        }
+    }
+}
