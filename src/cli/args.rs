@@ -5,9 +5,16 @@ use std::path::PathBuf;
 
 /// Backups of Docker Compose stacks that have been proven to restore.
 #[derive(Debug, Parser)]
-#[command(name = "lifeboat", version, max_term_width = 100, infer_long_args = false)]
-#[command(after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
-several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 130 interrupted.")]
+#[command(
+    name = "lifeboat",
+    version,
+    max_term_width = 100,
+    infer_long_args = false
+)]
+#[command(
+    after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 130 interrupted."
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub global: Global,

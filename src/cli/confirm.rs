@@ -10,8 +10,10 @@ pub(super) fn confirm(output: &Output, yes: bool, question: &str) -> Result<()> 
         return Ok(());
     }
     if !std::io::stdin().is_terminal() || output.is_json() {
-        return Err(Error::usage("this changes what is in use, and there is no terminal to ask at")
-            .hint("--dry-run shows what would be done; --yes does it"));
+        return Err(Error::usage(
+            "this changes what is in use, and there is no terminal to ask at",
+        )
+        .hint("--dry-run shows what would be done; --yes does it"));
     }
     output.remark(&format!("{question} Type yes to go on:"));
     let _ = std::io::stderr().flush();

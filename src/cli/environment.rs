@@ -1,5 +1,8 @@
 //! The process's surroundings: variables, folders, clock. Read here, at the edge, and nowhere deeper.
-#![expect(clippy::disallowed_methods, reason = "this is the edge where the environment and the clock are read")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the edge where the environment and the clock are read"
+)]
 
 use crate::docker::connect::ConnectOptions;
 use crate::error::{Error, OrFail, Result};
@@ -24,7 +27,8 @@ pub(super) fn setting(name: &str) -> Result<Option<String>> {
         (Some(_), Some(_)) => Err(Error::usage(format!("both {name} and {name}_FILE are set"))),
         (Some(value), None) => Ok(Some(value)),
         (None, Some(path)) => {
-            let text = std::fs::read_to_string(&path).or_fail(|| format!("cannot read {path}, which {name}_FILE names"))?;
+            let text = std::fs::read_to_string(&path)
+                .or_fail(|| format!("cannot read {path}, which {name}_FILE names"))?;
             Ok(Some(text.trim_end_matches('\n').to_owned()))
         }
         (None, None) => Ok(None),
@@ -34,13 +38,17 @@ pub(super) fn setting(name: &str) -> Result<Option<String>> {
 /// What a reference refers to.
 pub(super) fn resolve(reference: &SecretRef) -> Result<Secret> {
     match reference {
-        SecretRef::Env(name) => variable(name)
-            .map(Secret::new)
-            .ok_or_else(|| Error::usage(format!("a password is said to be in the variable {name}, which is not set"))),
+        SecretRef::Env(name) => variable(name).map(Secret::new).ok_or_else(|| {
+            Error::usage(format!(
+                "a password is said to be in the variable {name}, which is not set"
+            ))
+        }),
         SecretRef::File(path) => {
             let text = std::fs::read_to_string(path)
                 .or_fail(|| format!("cannot read the password file {}", path.display()))?;
-            Ok(Secret::new(text.strip_suffix('\n').unwrap_or(&text).to_owned()))
+            Ok(Secret::new(
+                text.strip_suffix('\n').unwrap_or(&text).to_owned(),
+            ))
         }
     }
 }
@@ -84,12 +92,17 @@ pub(super) fn state_folder() -> Result<PathBuf> {
         return Ok(PathBuf::from(folder).join("lifeboat"));
     }
     match home() {
-        Some(home) if !rustix::process::geteuid().is_root() => Ok(home.join(".local/state/lifeboat")),
+        Some(home) if !rustix::process::geteuid().is_root() => {
+            Ok(home.join(".local/state/lifeboat"))
+        }
         _ => Ok(PathBuf::from("/var/lib/lifeboat")),
     }
 }
 
 /// This machine's name.
 pub(super) fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }

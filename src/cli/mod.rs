@@ -26,7 +26,11 @@ pub fn main() -> ExitCode {
         }
     };
     let output = Output::new(&arguments.global);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&output, &Error::failed("cannot start").caused_by(error)),
     };

@@ -42,7 +42,9 @@ impl Output {
     pub(super) fn result(&self, message_type: &str, value: &impl Serialize, text: &str) {
         if self.json {
             let mut object = serde_json::json!({ "message_type": message_type });
-            if let (Some(object), Ok(serde_json::Value::Object(fields))) = (object.as_object_mut(), serde_json::to_value(value)) {
+            if let (Some(object), Ok(serde_json::Value::Object(fields))) =
+                (object.as_object_mut(), serde_json::to_value(value))
+            {
                 object.extend(fields);
             }
             self.to_stdout(&object.to_string());
@@ -131,7 +133,11 @@ impl Observer for Output {
             Event::Warning { message } => self.log("warn", message),
             Event::Detail { message } if self.verbose => self.log("debug", message),
             Event::StepStarted { step } if self.verbose => self.log("debug", step),
-            Event::RunStarted { operation, run, stack } if !self.quiet && !self.terminal => {
+            Event::RunStarted {
+                operation,
+                run,
+                stack,
+            } if !self.quiet && !self.terminal => {
                 self.log("info", &format!("{operation} of {stack} started: {run}"));
             }
             Event::ArtifactFinished {
@@ -141,7 +147,11 @@ impl Observer for Output {
                 seconds,
             } if !self.quiet => self.log(
                 "info",
-                &format!("{artifact}  {} → {} in {seconds:.1} s", size(*raw_size), size(*stored_size)),
+                &format!(
+                    "{artifact}  {} → {} in {seconds:.1} s",
+                    size(*raw_size),
+                    size(*stored_size)
+                ),
             ),
             _ => {}
         }
@@ -204,7 +214,10 @@ pub(super) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         table.add_row(row.iter().map(|cell| harmless(cell)).collect::<Vec<_>>());
     }
     let lines = table.to_string();
-    lines.lines().map(|line| line.trim().to_owned() + "\n").collect()
+    lines
+        .lines()
+        .map(|line| line.trim().to_owned() + "\n")
+        .collect()
 }
 
 #[cfg(test)]
@@ -213,7 +226,14 @@ mod tests {
 
     #[test]
     fn sizes_have_two_or_three_digits() {
-        for (bytes, text) in [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (15_360, "15 kB"), (999_600, "1.0 MB"), (1_500_000_000, "1.5 GB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (15_360, "15 kB"),
+            (999_600, "1.0 MB"),
+            (1_500_000_000, "1.5 GB"),
+        ] {
             assert_eq!(size(bytes), text);
         }
     }

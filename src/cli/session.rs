@@ -54,8 +54,10 @@ impl Session {
                 (None, _) => DEFAULT_REPOSITORY.parse(),
                 _ => {
                     let names: Vec<&str> = configured.keys().map(String::as_str).collect();
-                    Err(Error::usage("several repositories are configured: say which one")
-                        .hint(format!("--repository {}", names.join(" or "))))
+                    Err(
+                        Error::usage("several repositories are configured: say which one")
+                            .hint(format!("--repository {}", names.join(" or "))),
+                    )
                 }
             };
         };
@@ -66,11 +68,15 @@ impl Session {
         if looks_like_a_name && !std::path::Path::new(named).exists() && !configured.is_empty() {
             let near = nearest(named, configured.keys().map(String::as_str)).join(" or ");
             let names: Vec<&str> = configured.keys().map(String::as_str).collect();
-            return Err(Error::usage(format!("no repository is called {named:?}")).hint(if near.is_empty() {
-                format!("lifeboat.toml has {}", names.join(", "))
-            } else {
-                format!("did you mean {near}?")
-            }));
+            return Err(
+                Error::usage(format!("no repository is called {named:?}")).hint(
+                    if near.is_empty() {
+                        format!("lifeboat.toml has {}", names.join(", "))
+                    } else {
+                        format!("did you mean {near}?")
+                    },
+                ),
+            );
         }
         named.parse()
     }
@@ -93,7 +99,11 @@ impl Session {
             for (service, postgres) in &configured.postgres {
                 let credentials = Credentials {
                     user: postgres.user.clone(),
-                    password: postgres.password.as_ref().map(environment::resolve).transpose()?,
+                    password: postgres
+                        .password
+                        .as_ref()
+                        .map(environment::resolve)
+                        .transpose()?,
                 };
                 options.credentials.insert(service.clone(), credentials);
             }
@@ -129,7 +139,10 @@ fn cancel_on_signals() -> CancellationToken {
     let token = cancel.clone();
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::terminate()),
+        ) else {
             return;
         };
         let mut next = async || {

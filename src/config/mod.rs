@@ -88,18 +88,24 @@ pub fn load(search: &Search, variable: &dyn Fn(&str) -> Option<String>) -> Resul
     let path = match &search.explicit {
         Some(path) if path.is_file() => path.clone(),
         Some(path) => {
-            return Err(Error::usage(format!("there is no configuration file {}", path.display()))
-                .hint("lifeboat init writes one"));
+            return Err(
+                Error::usage(format!("there is no configuration file {}", path.display()))
+                    .hint("lifeboat init writes one"),
+            );
         }
         None => {
-            let candidates = search.folders.iter().map(|folder| folder.join("lifeboat.toml"));
+            let candidates = search
+                .folders
+                .iter()
+                .map(|folder| folder.join("lifeboat.toml"));
             match candidates.into_iter().find(|path| path.is_file()) {
                 Some(path) => path,
                 None => return Ok(Loaded::default()),
             }
         }
     };
-    let text = std::fs::read_to_string(&path).or_fail(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(&path).or_fail(|| format!("cannot read {}", path.display()))?;
     let mut config: Config = parse(&path, &text)?;
     for repository in config.repository.values_mut() {
         let span = repository.url.span();
@@ -109,7 +115,10 @@ pub fn load(search: &Search, variable: &dyn Fn(&str) -> Option<String>) -> Resul
     }
     for stack in config.stack.values() {
         if stack.level.is_some_and(|level| !(1..=19).contains(&level)) {
-            return Err(Error::usage(format!("{}: level is 1 (fast) to 19 (small)", path.display())));
+            return Err(Error::usage(format!(
+                "{}: level is 1 (fast) to 19 (small)",
+                path.display()
+            )));
         }
     }
     Ok(Loaded {
@@ -134,7 +143,11 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
 fn at(path: &Path, text: &str, span: std::ops::Range<usize>, what: &str) -> Error {
     let before = text.get(..span.start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |start| start.chars().count()) + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .map_or(0, |start| start.chars().count())
+        + 1;
     let source = text.lines().nth(line - 1).unwrap_or_default();
     let caret = " ".repeat(column - 1);
     Error::usage(format!(
@@ -172,9 +185,15 @@ mod tests {
 
     #[test]
     fn unknown_keys_point_at_their_place_and_name_the_nearest() {
-        let error = load_text("[repository.local]\nurl = \"/b\"\n\n[stack.shop]\nexlude = []\n").unwrap_err();
+        let error = load_text("[repository.local]\nurl = \"/b\"\n\n[stack.shop]\nexlude = []\n")
+            .unwrap_err();
         assert_eq!(error.kind().exit_code(), 2);
-        assert!(error.to_string().contains("lifeboat.toml:5:1: unknown field `exlude`"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("lifeboat.toml:5:1: unknown field `exlude`"),
+            "{error}"
+        );
         assert_eq!(error.hint_text(), Some("did you mean exclude?"));
     }
 
@@ -196,12 +215,20 @@ mod tests {
         let loaded = load_text("[repository.x]\nurl = \"/b/${SET}/c$\"\n").unwrap();
         assert_eq!(loaded.config.repository["x"].url.as_ref(), "/b/value/c$");
         let error = load_text("[repository.x]\nurl = \"/b/${UNSET}\"\n").unwrap_err();
-        assert!(error.to_string().contains(":2:7: the variable UNSET is not set"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(":2:7: the variable UNSET is not set"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_password_is_a_reference() {
-        let loaded = load_text("[stack.a.postgres.db]\nuser = \"x\"\npassword = { file = \"/run/secrets/x\" }\n").unwrap();
+        let loaded = load_text(
+            "[stack.a.postgres.db]\nuser = \"x\"\npassword = { file = \"/run/secrets/x\" }\n",
+        )
+        .unwrap();
         let password = loaded.config.stack["a"].postgres["db"].password.clone();
         assert_eq!(password, Some(SecretRef::File("/run/secrets/x".into())));
         assert!(load_text("[stack.a.postgres.db]\npassword = \"secret\"\n").is_err());

@@ -16,7 +16,11 @@ impl Engine {
         let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
         let volumes = within("list the volumes", self.client.list_volumes(Some(volumes))).await?;
         let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let networks = within("list the networks", self.client.list_networks(Some(networks))).await?;
+        let networks = within(
+            "list the networks",
+            self.client.list_networks(Some(networks)),
+        )
+        .await?;
         Ok(json!({
             "engine": self.version().await?,
             "stack": stack,
@@ -29,6 +33,9 @@ impl Engine {
     pub async fn version(&self) -> Result<String> {
         let version = within("ask the engine for its version", self.client.version()).await?;
         let api = self.client.client_version();
-        Ok(format!("{} (API {api})", version.version.unwrap_or_default()))
+        Ok(format!(
+            "{} (API {api})",
+            version.version.unwrap_or_default()
+        ))
     }
 }

@@ -8,7 +8,9 @@ use super::{journal, recipe};
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{Artifact, BackupId, Commit, Consistency, Encoding, FORMAT, Facts, Manifest, Sealed};
+use crate::manifest::{
+    Artifact, BackupId, Commit, Consistency, Encoding, FORMAT, Facts, Manifest, Sealed,
+};
 use crate::pipeline::{SealOptions, seal};
 use crate::repository::{BackupWriter, Entry, Repository};
 use crate::source::postgres::{Capability, Capture, Database, Server};
@@ -78,7 +80,11 @@ pub struct Finished {
 /// # Errors
 /// Busy where another run holds the stack; failed, with nothing listed and nothing left, where any
 /// artifact failed (unless partial backups are allowed).
-pub async fn backup(context: &Context, request: BackupRequest, observer: &dyn Observer) -> Result<BackupReport> {
+pub async fn backup(
+    context: &Context,
+    request: BackupRequest,
+    observer: &dyn Observer,
+) -> Result<BackupReport> {
     let begun = Instant::now();
     let engine = context.engine()?;
     let stack = find_stack(engine, request.stack.as_deref()).await?;
@@ -87,8 +93,10 @@ pub async fn backup(context: &Context, request: BackupRequest, observer: &dyn Ob
     let image = match services.first() {
         Some(service) => service.image_id.clone(),
         None => {
-            return Err(Error::usage(format!("stack {} has no database to back up", stack.name))
-                .hint("label the container lifeboat.source=postgres if it is one"));
+            return Err(
+                Error::usage(format!("stack {} has no database to back up", stack.name))
+                    .hint("label the container lifeboat.source=postgres if it is one"),
+            );
         }
     };
     let lock = match request.dry_run {
@@ -122,7 +130,11 @@ pub(super) async fn take_lock(
     let owner = context.owner(run)?;
     let lock = match wait {
         None => engine.lock(stack, &owner, image, operation).await?,
-        Some(wait) => engine.lock_waiting(stack, &owner, image, operation, wait).await?,
+        Some(wait) => {
+            engine
+                .lock_waiting(stack, &owner, image, operation, wait)
+                .await?
+        }
     };
     engine.sweep().await?;
     // Whoever wrote these no longer holds the lock: they are dead.
@@ -140,7 +152,11 @@ async fn locked(
     id: &BackupId,
     observer: &dyn Observer,
 ) -> Result<BackupReport> {
-    let options = request.sources.get(&stack.name).cloned().unwrap_or_default();
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
     let sources = context
         .unless_cancelled(inspect(context, request, &options, services, id))
         .await?;
@@ -194,10 +210,18 @@ async fn locked(
         run.give_up().await;
     }
     result?;
-    let commit = run.commit.ok_or_else(|| Error::failed("the backup was not committed"))?;
+    let commit = run
+        .commit
+        .ok_or_else(|| Error::failed("the backup was not committed"))?;
     if request.pin {
-        let entry = request.repository.resolve(id.as_str(), Some(&stack.name)).await?;
-        request.repository.pin(&entry, "backup --pin", context.now()).await?;
+        let entry = request
+            .repository
+            .resolve(id.as_str(), Some(&stack.name))
+            .await?;
+        request
+            .repository
+            .pin(&entry, "backup --pin", context.now())
+            .await?;
     }
     Ok(BackupReport::Done(Box::new(Finished {
         commit,
@@ -227,9 +251,11 @@ async fn inspect(
     id: &BackupId,
 ) -> Result<Vec<Planned>> {
     let mut planned = Vec::new();
-    let excluded = |name: &ArtifactName| options.exclude.iter().any(|pattern| name.matches(pattern));
+    let excluded =
+        |name: &ArtifactName| options.exclude.iter().any(|pattern| name.matches(pattern));
     let wanted = |name: &ArtifactName| {
-        (request.only.is_empty() || request.only.iter().any(|pattern| name.matches(pattern))) && !excluded(name)
+        (request.only.is_empty() || request.only.iter().any(|pattern| name.matches(pattern)))
+            && !excluded(name)
     };
     let mut seen = Vec::new();
     for service in services {
@@ -276,7 +302,9 @@ async fn inspect(
         }
     }
     if planned.is_empty() {
-        return Err(Error::usage("everything of this stack is excluded: there is nothing to back up"));
+        return Err(Error::usage(
+            "everything of this stack is excluded: there is nothing to back up",
+        ));
     }
     Ok(planned)
 }
@@ -310,7 +338,9 @@ async fn previous_sizes(repository: &Repository, stack: &str) -> BTreeMap<Artifa
         return BTreeMap::new();
     };
     let artifacts = backup.manifest().artifacts.iter();
-    artifacts.map(|artifact| (artifact.name.clone(), artifact.raw_size)).collect()
+    artifacts
+        .map(|artifact| (artifact.name.clone(), artifact.raw_size))
+        .collect()
 }
 
 /// A backup at work.
@@ -374,12 +404,25 @@ impl Run<'_> {
         });
         let compress = self.options.compress;
         let mut capture = match &source.database {
-            Some(database) => source.server.dump(database, source.capability, compress).await?,
-            None => source.server.dump_globals(source.capability, compress).await?,
+            Some(database) => {
+                source
+                    .server
+                    .dump(database, source.capability, compress)
+                    .await?
+            }
+            None => {
+                source
+                    .server
+                    .dump_globals(source.capability, compress)
+                    .await?
+            }
         };
         let notes = std::mem::take(&mut capture.notes);
         let (artifact, facts) = self.store(source, capture, started).await?;
-        let (raw_size, stored_size) = (artifact.artifact().raw_size, artifact.artifact().stored_size);
+        let (raw_size, stored_size) = (
+            artifact.artifact().raw_size,
+            artifact.artifact().stored_size,
+        );
         self.sealed.push(artifact);
         self.facts.0.insert(name.to_string(), facts);
         for note in &notes {
@@ -389,7 +432,9 @@ impl Run<'_> {
         if let Some(previous) = self.previous.get(name)
             && raw_size < previous / 2
         {
-            let text = format!("{name} is {raw_size} bytes, less than half of the {previous} of the last backup");
+            let text = format!(
+                "{name} is {raw_size} bytes, less than half of the {previous} of the last backup"
+            );
             self.notes.push(text.clone());
             self.warn(text);
         }
@@ -409,10 +454,17 @@ impl Run<'_> {
         mut capture: Capture,
         started: DateTime<Utc>,
     ) -> Result<(Sealed, serde_json::Value)> {
-        let writer = self.writer.as_ref().ok_or_else(|| Error::failed("the backup was given up"))?;
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or_else(|| Error::failed("the backup was given up"))?;
         let options = SealOptions {
             incoming: capture.incoming,
-            level: self.request.level.or(self.options.level).unwrap_or(DEFAULT_LEVEL),
+            level: self
+                .request
+                .level
+                .or(self.options.level)
+                .unwrap_or(DEFAULT_LEVEL),
             threads: THREADS,
         };
         let encoding = vec![Encoding::Zstd];
@@ -462,7 +514,10 @@ impl Run<'_> {
                 name,
                 container_id: service.container_id.clone(),
                 image: service.image.clone(),
-                image_digest: service.image_digest.clone().unwrap_or_else(|| service.image_id.clone()),
+                image_digest: service
+                    .image_digest
+                    .clone()
+                    .unwrap_or_else(|| service.image_id.clone()),
                 engine_version: source.version.clone(),
                 media_type,
                 encoding,
@@ -479,7 +534,10 @@ impl Run<'_> {
 
     async fn commit(&mut self) -> Result<()> {
         if self.sealed.is_empty() {
-            return Err(Error::failed(format!("nothing was captured: {}", self.missing.join("; "))));
+            return Err(Error::failed(format!(
+                "nothing was captured: {}",
+                self.missing.join("; ")
+            )));
         }
         let manifest = Manifest {
             format: FORMAT,
@@ -494,12 +552,23 @@ impl Run<'_> {
             complete: self.missing.is_empty(),
             reasons: self.missing.clone(),
             notes: self.notes.clone(),
-            artifacts: self.sealed.iter().map(|sealed| sealed.artifact().clone()).collect(),
+            artifacts: self
+                .sealed
+                .iter()
+                .map(|sealed| sealed.artifact().clone())
+                .collect(),
         };
         let recipe = recipe::restore_md(&manifest);
-        let writer = self.writer.take().ok_or_else(|| Error::failed("the backup was given up"))?;
+        let writer = self
+            .writer
+            .take()
+            .ok_or_else(|| Error::failed("the backup was given up"))?;
         let sealed = std::mem::take(&mut self.sealed);
-        self.commit = Some(writer.commit(manifest, sealed, &self.facts, &self.stack_json, &recipe).await?);
+        self.commit = Some(
+            writer
+                .commit(manifest, sealed, &self.facts, &self.stack_json, &recipe)
+                .await?,
+        );
         Ok(())
     }
 

@@ -15,7 +15,10 @@ pub async fn list(repository: &Repository, stack: Option<&str>) -> Result<Vec<En
     };
     if !stacks.iter().any(|known| known == stack) {
         let near = crate::error::nearest(stack, stacks.iter().map(String::as_str)).join(" or ");
-        let error = crate::error::Error::not_found(format!("{} holds no backup of a stack {stack:?}", repository.location()));
+        let error = crate::error::Error::not_found(format!(
+            "{} holds no backup of a stack {stack:?}",
+            repository.location()
+        ));
         return Err(match (near.is_empty(), stacks.is_empty()) {
             (false, _) => error.hint(format!("did you mean {near}?")),
             (true, true) => error.hint("it holds no backup at all yet: lifeboat backup makes one"),

@@ -77,7 +77,10 @@ pub async fn doctor(context: &Context, request: DoctorRequest) -> Vec<Check> {
             Ok(repository) => match repository.probe().await {
                 Ok(()) => Check::ok(
                     format!("repository {name}"),
-                    format!("{location} is there and can be written (format {})", repository.marker().format),
+                    format!(
+                        "{location} is there and can be written (format {})",
+                        repository.marker().format
+                    ),
                 ),
                 Err(error) => Check::of(format!("repository {name}"), Outcome::Failed, &error),
             },
@@ -94,7 +97,10 @@ async fn check_engine(
     checks: &mut Vec<Check>,
 ) {
     match engine.version().await {
-        Ok(version) => checks.push(Check::ok("engine", format!("{version} at {}", engine.endpoint()))),
+        Ok(version) => checks.push(Check::ok(
+            "engine",
+            format!("{version} at {}", engine.endpoint()),
+        )),
         Err(error) => checks.push(Check::of("engine", Outcome::Failed, &error)),
     }
     match engine.time().await {
@@ -105,8 +111,12 @@ async fn check_engine(
                 _ => Check {
                     subject: "clock".to_owned(),
                     outcome: Outcome::Warning,
-                    message: format!("this machine's clock is {skew} seconds away from the engine's"),
-                    hint: Some("backups are named by the time: set the clock (timedatectl)".to_owned()),
+                    message: format!(
+                        "this machine's clock is {skew} seconds away from the engine's"
+                    ),
+                    hint: Some(
+                        "backups are named by the time: set the clock (timedatectl)".to_owned(),
+                    ),
                 },
             });
         }
@@ -121,7 +131,11 @@ async fn check_engine(
         let services = match postgres_services(engine, stack).await {
             Ok(services) => services,
             Err(error) => {
-                checks.push(Check::of(format!("stack {}", stack.name), Outcome::Failed, &error));
+                checks.push(Check::of(
+                    format!("stack {}", stack.name),
+                    Outcome::Failed,
+                    &error,
+                ));
                 continue;
             }
         };
@@ -135,10 +149,18 @@ async fn check_engine(
                     continue;
                 }
             };
-            match (server.version().await, server.databases().await, server.connect("postgres").await) {
+            match (
+                server.version().await,
+                server.databases().await,
+                server.connect("postgres").await,
+            ) {
                 (Ok(version), Ok(databases), Ok(_)) => checks.push(Check::ok(
                     subject,
-                    format!("PostgreSQL {version}, {} databases, role {:?}", databases.len(), server.user()),
+                    format!(
+                        "PostgreSQL {version}, {} databases, role {:?}",
+                        databases.len(),
+                        server.user()
+                    ),
                 )),
                 (Err(error), _, _) | (_, Err(error), _) => {
                     checks.push(Check::of(subject, Outcome::Failed, &error));

@@ -32,29 +32,43 @@ pub struct ExportReport {
 ///
 /// # Errors
 /// Usage, with the nearest names, where there is no such artifact; damaged where a stored byte is wrong.
-pub async fn export(request: ExportRequest, sink: impl AsyncFnMut(Bytes) -> Result<()>) -> Result<ExportReport> {
+pub async fn export(
+    request: ExportRequest,
+    sink: impl AsyncFnMut(Bytes) -> Result<()>,
+) -> Result<ExportReport> {
     let backup = request.repository.open_backup(&request.entry).await?;
     let artifacts = &backup.manifest().artifacts;
     let matching: Vec<_> = artifacts
         .iter()
         .filter(|artifact| artifact.name.matches(&request.artifact))
         .collect();
-    let names = || artifacts.iter().map(|artifact| artifact.name.to_string()).collect::<Vec<_>>();
+    let names = || {
+        artifacts
+            .iter()
+            .map(|artifact| artifact.name.to_string())
+            .collect::<Vec<_>>()
+    };
     let artifact = match matching[..] {
         [only] => only,
         [] => {
             let names = names();
             let near = nearest(&request.artifact, names.iter().map(String::as_str)).join(" or ");
-            return Err(Error::usage(format!("the backup has nothing called {:?}", request.artifact)).hint(
-                match near.is_empty() {
-                    true => format!("it has {}", names.join(", ")),
-                    false => format!("did you mean {near}?"),
-                },
-            ));
+            return Err(Error::usage(format!(
+                "the backup has nothing called {:?}",
+                request.artifact
+            ))
+            .hint(match near.is_empty() {
+                true => format!("it has {}", names.join(", ")),
+                false => format!("did you mean {near}?"),
+            }));
         }
         _ => {
-            return Err(Error::usage(format!("{:?} names {} artifacts", request.artifact, matching.len()))
-                .hint(format!("one of {}", names().join(", "))));
+            return Err(Error::usage(format!(
+                "{:?} names {} artifacts",
+                request.artifact,
+                matching.len()
+            ))
+            .hint(format!("one of {}", names().join(", "))));
         }
     };
     plain_bytes(&backup, artifact, sink).await?;

@@ -116,7 +116,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
-    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.sort();
     paths
 }
@@ -124,7 +126,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// The run of a journal without an end; its last line may be cut short.
 fn read(path: &Path) -> Option<Unfinished> {
     let text = std::fs::read_to_string(path).ok()?;
-    let mut lines = text.lines().map_while(|line| serde_json::from_str::<Line>(line).ok());
+    let mut lines = text
+        .lines()
+        .map_while(|line| serde_json::from_str::<Line>(line).ok());
     let Some(Line::Plan { plan }) = lines.next() else {
         return None;
     };
@@ -171,9 +175,18 @@ mod tests {
         let mut journal = Journal::begin(state.path(), &plan("1")).unwrap();
         journal.started(0).unwrap();
         drop(journal);
-        Journal::begin(state.path(), &plan("2")).unwrap().ended(None).unwrap();
+        Journal::begin(state.path(), &plan("2"))
+            .unwrap()
+            .ended(None)
+            .unwrap();
         let found = unfinished(state.path(), "shop");
-        assert_eq!(found, [Unfinished { plan: plan("1"), at: Some(0) }]);
+        assert_eq!(
+            found,
+            [Unfinished {
+                plan: plan("1"),
+                at: Some(0)
+            }]
+        );
         assert!(unfinished(state.path(), "other").is_empty());
         close(state.path(), "1").unwrap();
         assert!(unfinished(state.path(), "shop").is_empty());

@@ -110,22 +110,33 @@ impl fmt::Display for Step {
                 write!(f, "create the backup's roles that service {service} lacks")
             }
             Self::CreateRoles { service, roles } => {
-                write!(f, "create the roles {} in service {service}", roles.join(", "))
+                write!(
+                    f,
+                    "create the roles {} in service {service}",
+                    roles.join(", ")
+                )
             }
             Self::CreateDatabase { service, side, .. } => {
                 write!(f, "create database {side:?} in service {service}")
             }
             Self::Load { artifact, side, .. } => write!(f, "load {artifact} into {side:?}"),
-            Self::Settle { side, .. } => write!(f, "analyze {side:?} and give it its settings and grants"),
+            Self::Settle { side, .. } => {
+                write!(f, "analyze {side:?} and give it its settings and grants")
+            }
             Self::Compare { side, .. } => write!(f, "compare {side:?} with the backup's facts"),
             Self::Swap {
                 incoming,
                 live,
                 aside: Some(aside),
                 ..
-            } => write!(f, "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"),
+            } => write!(
+                f,
+                "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"
+            ),
             Self::Swap { incoming, live, .. } => write!(f, "rename {incoming:?} to {live:?}"),
-            Self::DropDatabase { service, name } => write!(f, "drop database {name:?} of service {service}"),
+            Self::DropDatabase { service, name } => {
+                write!(f, "drop database {name:?} of service {service}")
+            }
         }
     }
 }
@@ -147,13 +158,18 @@ pub(super) async fn execute(
     observer: &dyn Observer,
 ) -> Result<()> {
     for (index, step) in plan.steps.iter().enumerate() {
-        observer.observe(&Event::StepStarted { step: step.to_string() });
+        observer.observe(&Event::StepStarted {
+            step: step.to_string(),
+        });
         journal.started(index)?;
         if let Err(error) = cancelled.unless_cancelled(executor.perform(step)).await {
             for begun in plan.steps[..=index].iter().rev() {
                 if let Err(left) = executor.undo(begun).await {
                     observer.observe(&Event::Warning {
-                        message: format!("could not undo \"{begun}\": {}; the next run tries again", left.chain()),
+                        message: format!(
+                            "could not undo \"{begun}\": {}; the next run tries again",
+                            left.chain()
+                        ),
                     });
                 }
             }

@@ -20,7 +20,9 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
         finished = manifest.finished.format("%Y-%m-%d %H:%M:%S UTC"),
     );
     if !manifest.complete {
-        text.push_str("\nThis backup is partial; `reasons` in manifest.json say what is missing.\n");
+        text.push_str(
+            "\nThis backup is partial; `reasons` in manifest.json say what is missing.\n",
+        );
     }
     let mut step = 2;
     let globals = |artifact: &&Artifact| matches!(artifact.name, ArtifactName::Globals { .. });
@@ -63,13 +65,23 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
 
 /// The command that prints an artifact's plain bytes. Keys hold `A-Za-z0-9._%/-` only: nothing to quote.
 fn decode(artifact: &Artifact) -> String {
-    let keys: Vec<&str> = artifact.objects.iter().map(|object| object.key.as_str()).collect();
+    let keys: Vec<&str> = artifact
+        .objects
+        .iter()
+        .map(|object| object.key.as_str())
+        .collect();
     format!("cat {} | zstd -dc", keys.join(" "))
 }
 
 /// A name from outside on one line of Markdown, outside code.
 fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "._:/@ ()+-".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._:/@ ()+-".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect()
 }

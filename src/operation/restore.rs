@@ -11,7 +11,9 @@ use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::pipeline::{Limits, RawInspector, unseal};
 use crate::repository::{Backup, Entry, Repository};
-use crate::source::postgres::{self, Capability, DatabaseFacts, Role, Server, derived_name, drop_database, marked};
+use crate::source::postgres::{
+    self, Capability, DatabaseFacts, Role, Server, derived_name, drop_database, marked,
+};
 use crate::stack::{ArtifactName, Service, Stack};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -67,7 +69,11 @@ pub struct RestoreReport {
 /// # Errors
 /// Damaged, before anything is touched, where a stored byte is not what was written; failed where the target
 /// can't take the dump or what was restored is not what was dumped: the old database still serves.
-pub async fn restore(context: &Context, request: RestoreRequest, observer: &dyn Observer) -> Result<RestoreReport> {
+pub async fn restore(
+    context: &Context,
+    request: RestoreRequest,
+    observer: &dyn Observer,
+) -> Result<RestoreReport> {
     let begun = Instant::now();
     let engine = context.engine()?;
     let backup = request.repository.open_backup(&request.entry).await?;
@@ -79,9 +85,22 @@ pub async fn restore(context: &Context, request: RestoreRequest, observer: &dyn 
     let first = first_service(&services, &selected, &stack)?;
     let lock = match request.dry_run {
         true => None,
-        false => Some(take_lock(context, &stack.name, &run, &first.image_id, "restore", request.wait).await?),
+        false => Some(
+            take_lock(
+                context,
+                &stack.name,
+                &run,
+                &first.image_id,
+                "restore",
+                request.wait,
+            )
+            .await?,
+        ),
     };
-    let outcome = locked(context, &request, &stack, &services, &backup, selected, &run, observer).await;
+    let outcome = locked(
+        context, &request, &stack, &services, &backup, selected, &run, observer,
+    )
+    .await;
     if let Some(lock) = lock {
         lock.release().await?;
     }
@@ -96,20 +115,33 @@ fn select(backup: &Backup, only: &[String]) -> Result<Vec<Artifact>> {
     let all = &backup.manifest().artifacts;
     for pattern in only {
         if !all.iter().any(|artifact| artifact.name.matches(pattern)) {
-            let names: Vec<String> = all.iter().map(|artifact| artifact.name.to_string()).collect();
+            let names: Vec<String> = all
+                .iter()
+                .map(|artifact| artifact.name.to_string())
+                .collect();
             let near = nearest(pattern, names.iter().map(String::as_str)).join(" or ");
-            return Err(Error::usage(format!("the backup has nothing called {pattern:?}")).hint(if near.is_empty() {
-                format!("it has {}", names.join(", "))
-            } else {
-                format!("did you mean {near}?")
-            }));
+            return Err(
+                Error::usage(format!("the backup has nothing called {pattern:?}")).hint(
+                    if near.is_empty() {
+                        format!("it has {}", names.join(", "))
+                    } else {
+                        format!("did you mean {near}?")
+                    },
+                ),
+            );
         }
     }
-    let wanted = |artifact: &&Artifact| only.is_empty() || only.iter().any(|pattern| artifact.name.matches(pattern));
+    let wanted = |artifact: &&Artifact| {
+        only.is_empty() || only.iter().any(|pattern| artifact.name.matches(pattern))
+    };
     Ok(all.iter().filter(wanted).cloned().collect())
 }
 
-fn first_service<'a>(services: &'a [Service], selected: &[Artifact], stack: &Stack) -> Result<&'a Service> {
+fn first_service<'a>(
+    services: &'a [Service],
+    selected: &[Artifact],
+    stack: &Stack,
+) -> Result<&'a Service> {
     for artifact in selected {
         let name = artifact.name.service().unwrap_or_default();
         if !services.iter().any(|service| service.name == name) {
@@ -132,7 +164,10 @@ struct Incoming {
     side: String,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the pieces of one restore, each needed once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the pieces of one restore, each needed once"
+)]
 async fn locked(
     context: &Context,
     request: &RestoreRequest,
@@ -144,7 +179,11 @@ async fn locked(
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let facts = backup.facts().await?;
-    let options = request.sources.get(&stack.name).cloned().unwrap_or_default();
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
     let mut servers = BTreeMap::new();
     for artifact in &selected {
         let name = artifact.name.service().unwrap_or_default();
@@ -162,7 +201,9 @@ async fn locked(
         }
     }
     let (plan, incoming, kept) = context
-        .unless_cancelled(plan(request, stack, backup, &selected, &facts, &servers, run))
+        .unless_cancelled(plan(
+            request, stack, backup, &selected, &facts, &servers, run,
+        ))
         .await?;
     if request.dry_run {
         return Ok(RestoreReport {
@@ -198,9 +239,16 @@ async fn locked(
 async fn clear_leftovers(server: &Server, observer: &dyn Observer) -> Result<()> {
     end_dead_sessions(server).await;
     let session = server.connect("postgres").await?;
-    for leftover in marked(&session).await?.iter().filter(|one| one.role == Role::Side) {
+    for leftover in marked(&session)
+        .await?
+        .iter()
+        .filter(|one| one.role == Role::Side)
+    {
         observer.observe(&Event::Warning {
-            message: format!("dropping {:?}, left behind by the restore {}", leftover.name, leftover.run),
+            message: format!(
+                "dropping {:?}, left behind by the restore {}",
+                leftover.name, leftover.run
+            ),
         });
         drop_database(&session, &leftover.name).await?;
     }
@@ -242,31 +290,44 @@ async fn plan(
             artifact: artifact.name.clone(),
         })
         .collect();
-    let (mut loads, mut swaps, mut incoming, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut loads, mut swaps, mut incoming, mut kept) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut roles: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for artifact in databases {
         let ArtifactName::Database { service, database } = &artifact.name else {
             continue;
         };
-        let Some((server, _)) = servers.get(service) else { continue };
-        let known = facts
-            .0
-            .get(&artifact.name.to_string())
-            .ok_or_else(|| Error::damaged(format!("the facts say nothing about {}", artifact.name)))?;
+        let Some((server, _)) = servers.get(service) else {
+            continue;
+        };
+        let known = facts.0.get(&artifact.name.to_string()).ok_or_else(|| {
+            Error::damaged(format!("the facts say nothing about {}", artifact.name))
+        })?;
         let known = postgres::database_facts(known)?;
         let session = server.connect("postgres").await?;
         server.preflight(&session, &known).await?;
         let wanted = roles.entry(service).or_default();
-        wanted.extend(known.properties.iter().flat_map(|p| p.roles().map(str::to_owned)));
+        wanted.extend(
+            known
+                .properties
+                .iter()
+                .flat_map(|p| p.roles().map(str::to_owned)),
+        );
         let live = match &request.target {
             Target::As(name) => name,
             Target::InPlace => database,
         };
-        let exists = server.databases().await?.iter().any(|known| known.name == *live);
+        let exists = server
+            .databases()
+            .await?
+            .iter()
+            .any(|known| known.name == *live);
         let aside = match (&request.target, exists) {
             (Target::As(name), true) => {
-                return Err(Error::usage(format!("service {service} has a database {name:?} already"))
-                    .hint("choose another name, or --in-place to replace the one the backup is of"));
+                return Err(Error::usage(format!(
+                    "service {service} has a database {name:?} already"
+                ))
+                .hint("choose another name, or --in-place to replace the one the backup is of"));
             }
             (Target::InPlace, true) => Some(derived_name(live, "before", run.as_str())),
             (_, false) => None,
@@ -316,7 +377,12 @@ async fn plan(
             if missing.is_empty() {
                 continue;
             }
-            if !backup.manifest().artifacts.iter().any(|artifact| globals(&artifact)) {
+            if !backup
+                .manifest()
+                .artifacts
+                .iter()
+                .any(|artifact| globals(&artifact))
+            {
                 return Err(postgres::missing_roles(&missing));
             }
             steps.push(Step::CreateRoles {
@@ -351,16 +417,24 @@ impl Executor for Work<'_> {
         match step {
             Step::Verify { artifact } => self.verify(artifact).await,
             Step::CreateRoles { service, roles } => self.create_roles(service, roles).await,
-            Step::CreateDatabase { service, side, target } => {
+            Step::CreateDatabase {
+                service,
+                side,
+                target,
+            } => {
                 let (server, _) = self.server(service)?;
                 let session = server.connect("postgres").await?;
                 let properties = self.incoming(side)?.facts.properties.as_ref();
-                server.create_side(&session, side, target, self.run.as_str(), properties).await
+                server
+                    .create_side(&session, side, target, self.run.as_str(), properties)
+                    .await
             }
             Step::Load { service, side, .. } => self.load(service, side).await,
             Step::Settle { service, side } => {
                 let (server, _) = self.server(service)?;
-                server.settle(side, self.incoming(side)?.facts.properties.as_ref()).await
+                server
+                    .settle(side, self.incoming(side)?.facts.properties.as_ref())
+                    .await
             }
             Step::Compare { service, side } => {
                 let (server, _) = self.server(service)?;
@@ -404,13 +478,27 @@ impl Executor for Work<'_> {
                 let (server, _) = self.server(service)?;
                 let session = server.connect("postgres").await?;
                 let swapped = match aside {
-                    Some(aside) => marked(&session).await?.iter().any(|kept| kept.name == *aside),
-                    None => !server.databases().await?.iter().any(|known| known.name == *incoming),
+                    Some(aside) => marked(&session)
+                        .await?
+                        .iter()
+                        .any(|kept| kept.name == *aside),
+                    None => !server
+                        .databases()
+                        .await?
+                        .iter()
+                        .any(|known| known.name == *incoming),
                 };
                 match aside {
                     _ if !swapped => Ok(()),
                     Some(aside) => {
-                        postgres::swap(server, live, aside, Some((incoming, Role::Side)), self.run.as_str()).await
+                        postgres::swap(
+                            server,
+                            live,
+                            aside,
+                            Some((incoming, Role::Side)),
+                            self.run.as_str(),
+                        )
+                        .await
                     }
                     None => postgres::swap(server, incoming, live, None, self.run.as_str()).await,
                 }
@@ -461,7 +549,10 @@ impl Work<'_> {
         let wanted = (!roles.is_empty()).then_some(&wanted);
         let replay = server.replay_globals(&session, &script, wanted).await?;
         if !replay.created.is_empty() {
-            let message = format!("created in service {service}: {}", replay.created.join(", "));
+            let message = format!(
+                "created in service {service}: {}",
+                replay.created.join(", ")
+            );
             self.observer.observe(&Event::Detail { message });
         }
         for message in replay.skipped {
@@ -472,7 +563,10 @@ impl Work<'_> {
 
     async fn globals_script(&self, artifact: &Artifact) -> Result<String> {
         if artifact.raw_size > LONGEST_GLOBALS {
-            return Err(Error::damaged(format!("{} is too long for what it is", artifact.name)));
+            return Err(Error::damaged(format!(
+                "{} is too long for what it is",
+                artifact.name
+            )));
         }
         let mut script = Vec::new();
         plain_bytes(self.backup, artifact, async |bytes| {
@@ -480,7 +574,8 @@ impl Work<'_> {
             Ok(())
         })
         .await?;
-        String::from_utf8(script).map_err(|_| Error::damaged(format!("{} is not text", artifact.name)))
+        String::from_utf8(script)
+            .map_err(|_| Error::damaged(format!("{} is not text", artifact.name)))
     }
 
     async fn load(&self, service: &str, side: &str) -> Result<()> {
@@ -510,7 +605,12 @@ impl Work<'_> {
                 }
                 .await
             }
-            Transport::Raw => plain_bytes(self.backup, artifact, async |bytes| consumer.write(bytes).await).await,
+            Transport::Raw => {
+                plain_bytes(self.backup, artifact, async |bytes| {
+                    consumer.write(bytes).await
+                })
+                .await
+            }
         };
         if let Err(error) = fed {
             consumer.abort().await;

@@ -43,40 +43,75 @@ pub struct RollbackReport {
 ///
 /// # Errors
 /// Not found where nothing is kept.
-pub async fn rollback(context: &Context, request: RollbackRequest, observer: &dyn Observer) -> Result<RollbackReport> {
+pub async fn rollback(
+    context: &Context,
+    request: RollbackRequest,
+    observer: &dyn Observer,
+) -> Result<RollbackReport> {
     let engine = context.engine()?;
     let stack = find_stack(engine, request.stack.as_deref()).await?;
     let services = postgres_services(engine, &stack).await?;
     let run = context.new_id()?;
     let Some(first) = services.first() else {
-        return Err(Error::usage(format!("stack {} has no database", stack.name)));
+        return Err(Error::usage(format!(
+            "stack {} has no database",
+            stack.name
+        )));
     };
     let lock = match request.dry_run {
         true => None,
-        false => Some(take_lock(context, &stack.name, &run, &first.image_id, "rollback", request.wait).await?),
+        false => Some(
+            take_lock(
+                context,
+                &stack.name,
+                &run,
+                &first.image_id,
+                "rollback",
+                request.wait,
+            )
+            .await?,
+        ),
     };
     let outcome = async {
-        let options = request.sources.get(&stack.name).cloned().unwrap_or_default();
+        let options = request
+            .sources
+            .get(&stack.name)
+            .cloned()
+            .unwrap_or_default();
         let mut servers = BTreeMap::new();
         let mut steps = Vec::new();
         let mut found: Vec<(String, Marked)> = Vec::new();
         for service in services.iter().filter(|service| service.running) {
             let server = ready_server(context, service, &options, run.as_str()).await?;
             let session = server.connect("postgres").await?;
-            found.extend(marked(&session).await?.into_iter().map(|one| (service.name.clone(), one)));
+            found.extend(
+                marked(&session)
+                    .await?
+                    .into_iter()
+                    .map(|one| (service.name.clone(), one)),
+            );
             servers.insert(service.name.clone(), server);
         }
         let kept = |one: &&(String, Marked)| one.1.role == Role::Kept;
-        let last = found.iter().filter(kept).map(|(_, one)| one.run.clone()).max();
+        let last = found
+            .iter()
+            .filter(kept)
+            .map(|(_, one)| one.run.clone())
+            .max();
         for (service, one) in &found {
             if request.discard && one.role != Role::Side {
                 steps.push(Step::DropDatabase {
                     service: service.clone(),
                     name: one.name.clone(),
                 });
-            } else if !request.discard && one.role == Role::Kept && Some(&one.run) == last.as_ref() {
+            } else if !request.discard && one.role == Role::Kept && Some(&one.run) == last.as_ref()
+            {
                 let exists = match servers.get(service) {
-                    Some(server) => server.databases().await?.iter().any(|known| known.name == one.of),
+                    Some(server) => server
+                        .databases()
+                        .await?
+                        .iter()
+                        .any(|known| known.name == one.of),
                     None => false,
                 };
                 steps.push(Step::Swap {
@@ -88,8 +123,11 @@ pub async fn rollback(context: &Context, request: RollbackRequest, observer: &dy
             }
         }
         if steps.is_empty() {
-            return Err(Error::not_found(format!("stack {} keeps nothing from an in-place restore", stack.name))
-                .hint("only lifeboat restore --in-place leaves something to roll back"));
+            return Err(Error::not_found(format!(
+                "stack {} keeps nothing from an in-place restore",
+                stack.name
+            ))
+            .hint("only lifeboat restore --in-place leaves something to roll back"));
         }
         let plan = Plan {
             operation: "rollback".to_owned(),
@@ -140,7 +178,14 @@ impl Executor for Work<'_> {
                 aside,
             } => {
                 let aside = aside.as_deref().map(|aside| (aside, Role::Undone));
-                postgres::swap(self.server(service)?, live, incoming, aside, self.run.as_str()).await
+                postgres::swap(
+                    self.server(service)?,
+                    live,
+                    incoming,
+                    aside,
+                    self.run.as_str(),
+                )
+                .await
             }
             Step::DropDatabase { service, name } => {
                 let session = self.server(service)?.connect("postgres").await?;

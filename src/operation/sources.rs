@@ -52,14 +52,19 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
                 .hint("start the stack, or label a container lifeboat.source=postgres"));
             }
             _ => {
-                return Err(Error::usage("several stacks are on this engine: say which one")
-                    .hint(format!("they are {}", names())));
+                return Err(
+                    Error::usage("several stacks are on this engine: say which one")
+                        .hint(format!("they are {}", names())),
+                );
             }
         },
     };
     found.cloned().ok_or_else(|| {
         let name = name.unwrap_or_default();
-        let error = Error::usage(format!("there is no stack {name:?} on the engine at {}", engine.endpoint()));
+        let error = Error::usage(format!(
+            "there is no stack {name:?} on the engine at {}",
+            engine.endpoint()
+        ));
         let near = nearest(name, stacks.iter().map(|stack| stack.name.as_str()));
         if !near.is_empty() {
             error.hint(format!("did you mean {}?", near.join(" or ")))
@@ -76,7 +81,9 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
 pub async fn postgres_services(engine: &Engine, stack: &Stack) -> Result<Vec<Service>> {
     let mut found: Vec<Service> = Vec::new();
     for service in &stack.services {
-        if postgres::is_postgres(engine, service).await? && found.iter().all(|known| known.name != service.name) {
+        if postgres::is_postgres(engine, service).await?
+            && found.iter().all(|known| known.name != service.name)
+        {
             found.push(service.clone());
         }
     }
@@ -100,7 +107,11 @@ pub(super) async fn ready_server(
             service.container_name
         )));
     }
-    let credentials = options.credentials.get(&service.name).cloned().unwrap_or_default();
+    let credentials = options
+        .credentials
+        .get(&service.name)
+        .cloned()
+        .unwrap_or_default();
     let server = Server::new(context.engine()?, service, &credentials, run);
     server.wait_ready(READY_DEADLINE).await?;
     Ok(server)

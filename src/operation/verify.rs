@@ -46,7 +46,11 @@ pub struct Verified {
 }
 
 /// Verifies backups, one after another; damage of one does not keep the others from being read.
-pub async fn verify(context: &Context, request: VerifyRequest, observer: &dyn Observer) -> Result<Vec<Verified>> {
+pub async fn verify(
+    context: &Context,
+    request: VerifyRequest,
+    observer: &dyn Observer,
+) -> Result<Vec<Verified>> {
     let mut verified = Vec::new();
     for entry in &request.entries {
         let work = one(context, &request, entry, observer);
@@ -55,7 +59,12 @@ pub async fn verify(context: &Context, request: VerifyRequest, observer: &dyn Ob
     Ok(verified)
 }
 
-async fn one(context: &Context, request: &VerifyRequest, entry: &Entry, observer: &dyn Observer) -> Result<Verified> {
+async fn one(
+    context: &Context,
+    request: &VerifyRequest,
+    entry: &Entry,
+    observer: &dyn Observer,
+) -> Result<Verified> {
     let begun = Instant::now();
     let reference = entry.reference();
     let mut verified = Verified {
@@ -74,7 +83,12 @@ async fn one(context: &Context, request: &VerifyRequest, entry: &Entry, observer
         }
         Err(error) => return Err(error),
     };
-    let total: u64 = backup.manifest().artifacts.iter().map(|artifact| artifact.stored_size).sum();
+    let total: u64 = backup
+        .manifest()
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.stored_size)
+        .sum();
     observer.observe(&Event::ArtifactStarted {
         artifact: reference.clone(),
         expected: Some(total),
@@ -91,7 +105,12 @@ async fn one(context: &Context, request: &VerifyRequest, entry: &Entry, observer
         .await?;
     verified.objects = report.objects;
     verified.bytes = report.bytes;
-    verified.damaged.extend(report.damaged.iter().map(|damage| format!("{}: {}", damage.key, damage.reason)));
+    verified.damaged.extend(
+        report
+            .damaged
+            .iter()
+            .map(|damage| format!("{}: {}", damage.key, damage.reason)),
+    );
     if request.deep && verified.damaged.is_empty() {
         deep(context, &backup, &mut verified, observer).await?;
     }
@@ -105,7 +124,12 @@ async fn one(context: &Context, request: &VerifyRequest, entry: &Entry, observer
     Ok(verified)
 }
 
-async fn deep(context: &Context, backup: &Backup, verified: &mut Verified, observer: &dyn Observer) -> Result<()> {
+async fn deep(
+    context: &Context,
+    backup: &Backup,
+    verified: &mut Verified,
+    observer: &dyn Observer,
+) -> Result<()> {
     let facts = backup.facts().await?;
     for artifact in &backup.manifest().artifacts {
         observer.observe(&Event::Detail {
@@ -118,21 +142,36 @@ async fn deep(context: &Context, backup: &Backup, verified: &mut Verified, obser
         };
         match decode(backup, artifact, inspector).await {
             Ok(seen) => {
-                let recorded = facts.0.get(&artifact.name.to_string()).and_then(|facts| facts.get("dump"));
+                let recorded = facts
+                    .0
+                    .get(&artifact.name.to_string())
+                    .and_then(|facts| facts.get("dump"));
                 if is_dump && recorded != Some(&seen) {
-                    verified
-                        .damaged
-                        .push(format!("{}: what it holds is not what facts.json says", artifact.name));
+                    verified.damaged.push(format!(
+                        "{}: what it holds is not what facts.json says",
+                        artifact.name
+                    ));
                 }
             }
-            Err(error) if error.kind() == Kind::Damaged => verified.damaged.push(format!("{}: {}", artifact.name, error.chain())),
+            Err(error) if error.kind() == Kind::Damaged => {
+                verified
+                    .damaged
+                    .push(format!("{}: {}", artifact.name, error.chain()))
+            }
             Err(error) => return Err(error),
         }
         if is_dump {
             match replay(context, backup, artifact).await {
                 Ok(()) => {}
-                Err(Unchecked::Why(why)) => verified.unchecked.push(format!("{}: pg_restore did not read it: {why}", artifact.name)),
-                Err(Unchecked::Damage(error)) => verified.damaged.push(format!("{}: {}", artifact.name, error.chain())),
+                Err(Unchecked::Why(why)) => verified.unchecked.push(format!(
+                    "{}: pg_restore did not read it: {why}",
+                    artifact.name
+                )),
+                Err(Unchecked::Damage(error)) => {
+                    verified
+                        .damaged
+                        .push(format!("{}: {}", artifact.name, error.chain()))
+                }
             }
         }
     }
@@ -140,7 +179,11 @@ async fn deep(context: &Context, backup: &Backup, verified: &mut Verified, obser
 }
 
 /// Decodes an artifact to its end and gives what its inspector says.
-async fn decode(backup: &Backup, artifact: &Artifact, inspector: Box<dyn Inspector>) -> Result<serde_json::Value> {
+async fn decode(
+    backup: &Backup,
+    artifact: &Artifact,
+    inspector: Box<dyn Inspector>,
+) -> Result<serde_json::Value> {
     let limits = Limits {
         raw_size: artifact.raw_size,
     };
@@ -175,7 +218,9 @@ async fn replay(context: &Context, backup: &Backup, artifact: &Artifact) -> Resu
     let scratch = engine.scratch(&owner, &options).await.map_err(why)?;
     let command = Command::new("pg_restore", ["--file=/dev/null"]);
     let result = async {
-        let mut consumer = engine.consume(&scratch.id, &command, Transport::Raw).await?;
+        let mut consumer = engine
+            .consume(&scratch.id, &command, Transport::Raw)
+            .await?;
         plain_bytes(backup, artifact, async |bytes| consumer.write(bytes).await).await?;
         consumer.finish().await.map(|_| ())
     }

@@ -162,12 +162,11 @@ impl Repository {
             return self.pick(wanted, entries);
         };
         if searched.len() > 1 {
-            let names: Vec<&str> = stacks.iter().map(String::as_str).collect();
             return Err(Error::usage(format!(
                 "{wanted} of which stack? {} holds several",
                 self.location
             ))
-            .hint(format!("write STACK/{wanted}: {}", names.join(", "))));
+            .hint(format!("write STACK/{wanted}: {}", stacks.join(", "))));
         }
         let count = entries.len();
         entries.into_iter().nth(back).ok_or_else(|| {

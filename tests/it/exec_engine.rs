@@ -648,39 +648,3 @@ async fn a_scratch_container_works_and_leaves_nothing() {
     );
     live.remove().await.unwrap();
 }
-
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn speed() {
-    let idle = Idle::start(&[]);
-    let engine = engine().await;
-    for (name, code, transport) in [
-        ("raw", "head -c 3000000000 /dev/zero", Transport::Raw),
-        ("zstd", "for i in 1 2 3 4; do seq 1 30000000; done", ZSTD),
-    ] {
-        let began = Instant::now();
-        let mut producer = engine.produce(&idle.0, &sh(code), transport).await.unwrap();
-        let mut chunks = 0u64;
-        while producer.next().await.unwrap().is_some() {
-            chunks += 1;
-        }
-        let bytes = producer.finish().await.unwrap().bytes();
-        let seconds = began.elapsed().as_secs_f64();
-        println!(
-            "{name}: {bytes} bytes, {chunks} chunks, {seconds:.2} s, {:.0} MB/s",
-            f64::from(u32::try_from(bytes / 1000).unwrap()) / 1000.0 / seconds
-        );
-    }
-    let began = Instant::now();
-    let command = sh("cat >/dev/null");
-    let mut consumer = engine
-        .consume(&idle.0, &command, Transport::Raw)
-        .await
-        .unwrap();
-    let chunk = Bytes::from(vec![7; 1 << 20]);
-    for _ in 0..2000 {
-        consumer.write(chunk.clone()).await.unwrap();
-    }
-    let end = consumer.finish().await.unwrap();
-    println!("consume: {} bytes in {:?}", end.written, began.elapsed());
-}

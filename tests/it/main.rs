@@ -1,4 +1,4 @@
-//! The integration tests, in one binary.
+//! The integration tests: one binary, since every further one would link the whole program again.
 
 #![expect(
     clippy::unwrap_used,
@@ -11,3 +11,4 @@ mod support;
 
 mod exec_engine;
 mod exec_wire;
+mod repository;

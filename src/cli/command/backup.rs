@@ -26,7 +26,11 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
     let context = session.context_with_engine().await?;
     match backup(&context, request, output).await? {
         BackupReport::Planned(plan) => {
-            let text: String = plan.steps.iter().map(|step| format!("would {step}\n")).collect();
+            let text: String = plan
+                .steps
+                .iter()
+                .map(|step| format!("would {step}\n"))
+                .collect();
             output.result("plan", &plan, &text);
             Ok(ExitCode::SUCCESS)
         }
@@ -38,7 +42,11 @@ fn report(finished: &Finished, output: &Output) -> ExitCode {
     let commit = &finished.commit;
     let text = format!(
         "{} backup {} of {}: {} artifacts, {} → {} in {:.1} s, in {}",
-        if commit.complete { "complete" } else { "PARTIAL" },
+        if commit.complete {
+            "complete"
+        } else {
+            "PARTIAL"
+        },
         commit.backup,
         commit.stack,
         commit.artifacts.len(),

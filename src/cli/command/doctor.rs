@@ -34,7 +34,11 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
             Outcome::Warning => "warning",
             Outcome::Failed => "FAILED ",
         };
-        text.push_str(&format!("{mark}  {}: {}\n", harmless(&check.subject), harmless(&check.message)));
+        text.push_str(&format!(
+            "{mark}  {}: {}\n",
+            harmless(&check.subject),
+            harmless(&check.message)
+        ));
         if let Some(hint) = &check.hint {
             text.push_str(&format!("         hint: {}\n", harmless(hint)));
         }
@@ -52,13 +56,26 @@ fn schedules(session: &Session) -> Result<Vec<Check>> {
     let beside = session.loaded.path.as_deref().and_then(Path::parent);
     let folder = beside.unwrap_or(Path::new(".")).join("schedules");
     for path in schedule_files(&folder)? {
-        let subject = format!("schedule {}", path.file_stem().unwrap_or_default().to_string_lossy());
+        let subject = format!(
+            "schedule {}",
+            path.file_stem().unwrap_or_default().to_string_lossy()
+        );
         let (outcome, message, hint) = match Schedule::read(&path) {
             Ok(schedule) => {
-                let next = schedule.next_run(now()).map_or("never".to_owned(), |next| next.to_rfc3339());
-                (Outcome::Ok, format!("stack {}, next at {next}", schedule.stack), None)
+                let next = schedule
+                    .next_run(now())
+                    .map_or("never".to_owned(), |next| next.to_rfc3339());
+                (
+                    Outcome::Ok,
+                    format!("stack {}, next at {next}", schedule.stack),
+                    None,
+                )
             }
-            Err(error) => (Outcome::Failed, error.to_string(), error.hint_text().map(str::to_owned)),
+            Err(error) => (
+                Outcome::Failed,
+                error.to_string(),
+                error.hint_text().map(str::to_owned),
+            ),
         };
         checks.push(Check {
             subject,

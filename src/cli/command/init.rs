@@ -28,14 +28,26 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
         }
     }
     let Some((first, _)) = stacks.first() else {
-        return Err(Error::usage(format!("no container on the engine at {} looks like a database", engine.endpoint()))
-            .hint("start the stack, or label a container lifeboat.source=postgres"));
+        return Err(Error::usage(format!(
+            "no container on the engine at {} looks like a database",
+            engine.endpoint()
+        ))
+        .hint("start the stack, or label a container lifeboat.source=postgres"));
     };
     let location = session.location()?;
-    let files = [(CONFIG, config(&location.url(), &stacks)), (SCHEDULE, schedule(first))];
+    let files = [
+        (CONFIG, config(&location.url(), &stacks)),
+        (SCHEDULE, schedule(first)),
+    ];
     for (name, services) in &stacks {
-        let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
-        output.remark(&format!("found stack {name}: PostgreSQL in {}", names.join(", ")));
+        let names: Vec<&str> = services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        output.remark(&format!(
+            "found stack {name}: PostgreSQL in {}",
+            names.join(", ")
+        ));
     }
     if arguments.dry_run {
         for (path, text) in &files {
@@ -50,7 +62,11 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
                 .hint("lifeboat repository init makes just the repository; lifeboat doctor checks what is there"));
         }
     }
-    confirm(output, arguments.yes, &format!("This writes {CONFIG} and {SCHEDULE} and makes the repository {location}."))?;
+    confirm(
+        output,
+        arguments.yes,
+        &format!("This writes {CONFIG} and {SCHEDULE} and makes the repository {location}."),
+    )?;
     for (path, text) in &files {
         write_new(Path::new(path), text)?;
     }
@@ -59,8 +75,14 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
         InitOutcome::Created(_) => "made",
         InitOutcome::Existed(_) => "found",
     };
-    let text = format!("wrote {CONFIG} and {SCHEDULE}, {verb} the repository {location}\nhint: lifeboat backup {first} makes the first backup");
-    output.result("init", &json!({ "config": CONFIG, "schedule": SCHEDULE, "repository": location.to_string() }), &text);
+    let text = format!(
+        "wrote {CONFIG} and {SCHEDULE}, {verb} the repository {location}\nhint: lifeboat backup {first} makes the first backup"
+    );
+    output.result(
+        "init",
+        &json!({ "config": CONFIG, "schedule": SCHEDULE, "repository": location.to_string() }),
+        &text,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -68,9 +90,16 @@ pub(super) async fn repository(session: &Session, output: &Output) -> Result<Exi
     let location = session.location()?;
     let (text, created) = match Repository::init(&location, now()).await? {
         InitOutcome::Created(_) => (format!("made the repository {location}"), true),
-        InitOutcome::Existed(_) => (format!("the repository {location} is there already, as it was"), false),
+        InitOutcome::Existed(_) => (
+            format!("the repository {location} is there already, as it was"),
+            false,
+        ),
     };
-    output.result("repository", &json!({ "repository": location.to_string(), "created": created }), &text);
+    output.result(
+        "repository",
+        &json!({ "repository": location.to_string(), "created": created }),
+        &text,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -80,7 +109,12 @@ fn config(url: &str, stacks: &[(String, Vec<crate::stack::Service>)]) -> String 
         toml::Value::from(url)
     );
     for (name, services) in stacks {
-        let _ = write!(text, "\n[stack.{}]\n# exclude = [\"postgres/{}/db/scratch\"]\n", key(name), services[0].name);
+        let _ = write!(
+            text,
+            "\n[stack.{}]\n# exclude = [\"postgres/{}/db/scratch\"]\n",
+            key(name),
+            services[0].name
+        );
     }
     text
 }
@@ -94,7 +128,9 @@ fn schedule(stack: &str) -> String {
 
 /// A TOML key, quoted where it has to be.
 fn key(name: &str) -> String {
-    let bare = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let bare = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     match bare && !name.is_empty() {
         true => name.to_owned(),
         false => toml::Value::from(name).to_string(),
@@ -104,7 +140,10 @@ fn key(name: &str) -> String {
 fn write_new(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     let failed = || format!("cannot write {}", path.display());
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).or_fail(failed)?;
     }
     let mut file = std::fs::OpenOptions::new()

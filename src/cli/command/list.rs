@@ -14,13 +14,28 @@ pub(super) async fn run(session: &Session, arguments: &List, output: &Output) ->
     let repository = session.repository().await?;
     let entries = catalog::list(&repository, arguments.stack.as_deref()).await?;
     let rows = entries.iter().map(row);
-    let mut text = table(&["BACKUP", "STACK", "AGE", "ARTIFACTS", "RAW", "STORED", "STATE"], rows);
+    let mut text = table(
+        &[
+            "BACKUP",
+            "STACK",
+            "AGE",
+            "ARTIFACTS",
+            "RAW",
+            "STORED",
+            "STATE",
+        ],
+        rows,
+    );
     if entries.is_empty() {
         text = format!("no backups in {}", repository.location());
     }
     let values: Vec<Value> = entries.iter().map(value).collect();
     let location = repository.location().to_string();
-    output.result("list", &json!({ "repository": location, "backups": values }), &text);
+    output.result(
+        "list",
+        &json!({ "repository": location, "backups": values }),
+        &text,
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -26,7 +26,10 @@ pub(super) fn man(folder: Option<&Path>) -> Result<ExitCode> {
     print(&page)
 }
 
-#[expect(clippy::print_stdout, reason = "scripts and pages go to standard output as they are")]
+#[expect(
+    clippy::print_stdout,
+    reason = "scripts and pages go to standard output as they are"
+)]
 fn print(bytes: &[u8]) -> Result<ExitCode> {
     use std::io::Write;
     // A reader that has gone away (head) is no failure of ours.

@@ -13,11 +13,19 @@ pub(super) async fn pin(session: &Session, arguments: &Pin, output: &Output) -> 
     let entry = repository.resolve(&arguments.backup, None).await?;
     repository.pin(&entry, &arguments.reason, now()).await?;
     let text = format!("pinned {}: retention leaves it alone", entry.reference());
-    output.result("pin", &json!({ "backup": entry.id, "stack": entry.stack }), &text);
+    output.result(
+        "pin",
+        &json!({ "backup": entry.id, "stack": entry.stack }),
+        &text,
+    );
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn unpin(session: &Session, arguments: &Chosen, output: &Output) -> Result<ExitCode> {
+pub(super) async fn unpin(
+    session: &Session,
+    arguments: &Chosen,
+    output: &Output,
+) -> Result<ExitCode> {
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     repository.unpin(&entry).await?;
@@ -25,6 +33,10 @@ pub(super) async fn unpin(session: &Session, arguments: &Chosen, output: &Output
         Some(_) => format!("unpinned {}", entry.reference()),
         None => format!("{} was not pinned", entry.reference()),
     };
-    output.result("unpin", &json!({ "backup": entry.id, "stack": entry.stack }), &text);
+    output.result(
+        "unpin",
+        &json!({ "backup": entry.id, "stack": entry.stack }),
+        &text,
+    );
     Ok(ExitCode::SUCCESS)
 }

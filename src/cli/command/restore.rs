@@ -11,7 +11,11 @@ use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(super) async fn run(session: &Session, arguments: Restore, output: &Output) -> Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    arguments: Restore,
+    output: &Output,
+) -> Result<ExitCode> {
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     let context = session.context_with_engine().await?;
@@ -37,7 +41,11 @@ pub(super) async fn run(session: &Session, arguments: Restore, output: &Output) 
     if arguments.in_place && !arguments.yes {
         let planned = restore(&context, request(true), output).await?;
         output.remark(&steps(&planned.plan));
-        confirm(output, false, "This puts a backup in the place of what serves now.")?;
+        confirm(
+            output,
+            false,
+            "This puts a backup in the place of what serves now.",
+        )?;
     }
     let report = restore(&context, request(false), output).await?;
     print(&report, &entry.reference(), &arguments, output);
@@ -46,7 +54,10 @@ pub(super) async fn run(session: &Session, arguments: Restore, output: &Output) 
 
 /// A plan for people.
 pub(super) fn steps(plan: &Plan) -> String {
-    plan.steps.iter().map(|step| format!("would {step}\n")).collect()
+    plan.steps
+        .iter()
+        .map(|step| format!("would {step}\n"))
+        .collect()
 }
 
 fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &Output) {
@@ -57,10 +68,16 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
     let mut text = format!(
         "restored {reference}{target} in {:.1} s: loaded, compared with the backup's facts{}",
         report.duration.as_secs_f64(),
-        if report.kept.is_empty() { "" } else { ", swapped" },
+        if report.kept.is_empty() {
+            ""
+        } else {
+            ", swapped"
+        },
     );
     for (service, kept, of) in &report.kept {
-        text.push_str(&format!("\nkept in {service}: {of} as it was before, now called {kept}"));
+        text.push_str(&format!(
+            "\nkept in {service}: {of} as it was before, now called {kept}"
+        ));
     }
     if !report.kept.is_empty() {
         text.push_str(&format!(

@@ -10,7 +10,11 @@ use crate::operation::rollback::{RollbackRequest, rollback};
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub(super) async fn run(session: &Session, arguments: &Rollback, output: &Output) -> Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    arguments: &Rollback,
+    output: &Output,
+) -> Result<ExitCode> {
     let context = session.context_with_engine().await?;
     let sources = session.sources()?;
     let request = |dry_run| RollbackRequest {
@@ -35,7 +39,12 @@ pub(super) async fn run(session: &Session, arguments: &Rollback, output: &Output
         confirm(output, false, question)?;
     }
     let report = rollback(&context, request(false), output).await?;
-    let text: String = report.plan.steps.iter().map(|step| format!("done: {step}\n")).collect();
+    let text: String = report
+        .plan
+        .steps
+        .iter()
+        .map(|step| format!("done: {step}\n"))
+        .collect();
     output.result("rollback", &report.plan, &text);
     Ok(ExitCode::SUCCESS)
 }

@@ -9,14 +9,22 @@ use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-pub(super) async fn run(session: &Session, arguments: &Chosen, output: &Output) -> Result<ExitCode> {
+pub(super) async fn run(
+    session: &Session,
+    arguments: &Chosen,
+    output: &Output,
+) -> Result<ExitCode> {
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     let backup = repository.open_backup(&entry).await?;
     let facts = backup.facts().await?;
     let manifest = backup.manifest();
     let value = json!({ "manifest": manifest, "facts": facts, "pinned": entry.pinned, "proofs": entry.proofs });
-    output.result("show", &value, &text(manifest, &facts, entry.pinned.is_some()));
+    output.result(
+        "show",
+        &value,
+        &text(manifest, &facts, entry.pinned.is_some()),
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -29,7 +37,11 @@ fn text(manifest: &Manifest, facts: &Facts, pinned: bool) -> String {
         manifest.started.format("%Y-%m-%d %H:%M:%S UTC"),
         manifest.finished.format("%Y-%m-%d %H:%M:%S UTC"),
         harmless(&manifest.trigger),
-        if manifest.complete { "complete" } else { "PARTIAL" },
+        if manifest.complete {
+            "complete"
+        } else {
+            "PARTIAL"
+        },
         if pinned { ", pinned" } else { "" },
         manifest.lifeboat_version,
     );
@@ -55,13 +67,24 @@ fn text(manifest: &Manifest, facts: &Facts, pinned: bool) -> String {
             rows,
         ]
     });
-    text.push_str(&table(&["ARTIFACT", "IMAGE", "VERSION", "RAW", "STORED", "ROWS"], rows));
+    text.push_str(&table(
+        &["ARTIFACT", "IMAGE", "VERSION", "RAW", "STORED", "ROWS"],
+        rows,
+    ));
     text
 }
 
 /// How many rows a dump holds, where its facts say so.
 fn rows(facts: &Facts, artifact: &str) -> Option<u64> {
-    let tables = facts.0.get(artifact)?.get("dump")?.get("tables")?.as_object()?;
-    let tables = tables.values().filter_map(serde_json::Value::as_object).flat_map(|schema| schema.values());
+    let tables = facts
+        .0
+        .get(artifact)?
+        .get("dump")?
+        .get("tables")?
+        .as_object()?;
+    let tables = tables
+        .values()
+        .filter_map(serde_json::Value::as_object)
+        .flat_map(|schema| schema.values());
     Some(tables.filter_map(|table| table.get("rows")?.as_u64()).sum())
 }

@@ -13,7 +13,11 @@ pub(super) async fn run(session: &Session, arguments: Verify, output: &Output) -
     let repository = session.repository().await?;
     let entries = match (arguments.all, &arguments.backup) {
         (true, _) => catalog::list(&repository, None).await?,
-        (false, backup) => vec![repository.resolve(backup.as_deref().unwrap_or("latest"), None).await?],
+        (false, backup) => vec![
+            repository
+                .resolve(backup.as_deref().unwrap_or("latest"), None)
+                .await?,
+        ],
     };
     // Verifying needs no engine; with one, pg_restore reads the dumps, too.
     let context = match arguments.deep {

@@ -498,8 +498,8 @@ impl Wire {
         } = self;
         drop(frames);
         for signal in ["TERM", "KILL"] {
-            let mut command =
-                Command::new("sh", ["-c", END_PROGRAMS, "sh", signal]).env("LIFEBOAT_NONCE", &nonce);
+            let mut command = Command::new("sh", ["-c", END_PROGRAMS, "sh", signal])
+                .env("LIFEBOAT_NONCE", &nonce);
             if let Some(user) = &user {
                 command = command.user(user);
             }

@@ -22,13 +22,11 @@ fn damage(change: &str, file: &Path, other: &Path) -> bool {
             fs::remove_file(file).unwrap();
             return true;
         }
-        "truncate" if bytes.is_empty() => return false,
+        "truncate" | "empty" | "flip first" | "flip last" if bytes.is_empty() => return false,
         "truncate" => {
             bytes.pop();
         }
-        "empty" if bytes.is_empty() => return false,
         "empty" => bytes.clear(),
-        "flip first" | "flip last" if bytes.is_empty() => return false,
         "flip first" => bytes[0] ^= 1,
         "flip last" => {
             let last = bytes.len() - 1;

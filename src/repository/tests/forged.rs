@@ -41,21 +41,21 @@ fn both(manifest: &mut Value, commit: &mut Value, field: &str, value: Value) {
 const FORGERIES: [Forgery; 21] = [
     ("parent", |m, _| *first_key(m) = "../../../secret".into()),
     ("inner parent", |m, _| {
-        *first_key(m) = "postgres/../../../../secret".into()
+        *first_key(m) = "postgres/../../../../secret".into();
     }),
     ("absolute", |m, _| *first_key(m) = "/etc/passwd".into()),
     ("control characters", |m, _| {
-        *first_key(m) = "a\u{1b}[2Jb\n".into()
+        *first_key(m) = "a\u{1b}[2Jb\n".into();
     }),
     ("long", |m, _| *first_key(m) = "x".repeat(5000).into()),
     ("another's key", |m, _| {
-        *first_key(m) = "volume/empty.tar.zst".into()
+        *first_key(m) = "volume/empty.tar.zst".into();
     }),
     ("manifest as artifact", |m, _| {
-        *first_key(m) = "manifest.json".into()
+        *first_key(m) = "manifest.json".into();
     }),
     ("encoded otherwise", |m, _| {
-        *first_key(m) = "postgres/postgres/db/%73hop.dump.zst".into()
+        *first_key(m) = "postgres/postgres/db/%73hop.dump.zst".into();
     }),
     ("enormous object", |m, _| {
         m["artifacts"][0]["objects"][0]["size"] = u64::MAX.into();
@@ -71,10 +71,10 @@ const FORGERIES: [Forgery; 21] = [
         c["stored_size"] = 250_006.into();
     }),
     ("negative size", |m, _| {
-        m["artifacts"][0]["objects"][0]["size"] = (-1).into()
+        m["artifacts"][0]["objects"][0]["size"] = (-1).into();
     }),
     ("fraction", |m, _| {
-        m["artifacts"][0]["raw_size"] = 1.5.into()
+        m["artifacts"][0]["raw_size"] = 1.5.into();
     }),
     ("duplicate", |m, c| {
         let copy = m["artifacts"][0].clone();
@@ -83,18 +83,18 @@ const FORGERIES: [Forgery; 21] = [
         c["artifacts"].as_array_mut().unwrap().push(name);
     }),
     ("no objects", |m, _| {
-        m["artifacts"][0]["objects"] = json!([])
+        m["artifacts"][0]["objects"] = json!([]);
     }),
     ("wrong type", |m, _| m["artifacts"] = json!({"0": 1})),
     ("name that is no name", |m, _| {
-        m["artifacts"][0]["name"] = "postgres/../x".into()
+        m["artifacts"][0]["name"] = "postgres/../x".into();
     }),
     ("other stack", |m, c| both(m, c, "stack", "bank".into())),
     ("other id", |m, c| {
-        both(m, c, "backup", id(7).to_string().into())
+        both(m, c, "backup", id(7).to_string().into());
     }),
     ("other id inside", |m, _| {
-        m["backup"] = id(7).to_string().into()
+        m["backup"] = id(7).to_string().into();
     }),
     ("another format", |m, c| both(m, c, "format", 2.into())),
 ];
@@ -125,7 +125,7 @@ async fn forged_manifests_are_damage_and_lead_nowhere() {
     verify(&good, "shop").await.unwrap();
     // Nor does a field that a later writer adds.
     forge(good.location().path(), |m, c| {
-        both(m, c, "later", json!([1]))
+        both(m, c, "later", json!([1]));
     });
     verify(&good, "shop").await.unwrap();
     assert_eq!(python_reader(good.location().path()).0, 0);
@@ -141,8 +141,9 @@ async fn a_bomb_does_not_go_off() {
     let root = repository.location().path();
     let facts = root.join(format!("shop/{}/facts.json.zst", id(0)));
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let spaces = vec![b' '; 1 << 20];
     for _ in 0..300 {
-        std::io::Write::write_all(&mut encoder, &[b' '; 1 << 20]).unwrap();
+        std::io::Write::write_all(&mut encoder, &spaces).unwrap();
     }
     fs::write(facts, encoder.finish().unwrap()).unwrap();
     forge(root, |_, _| {});
@@ -153,4 +154,41 @@ async fn a_bomb_does_not_go_off() {
     let recipe = root.join(format!("shop/{}/RESTORE.md", id(0)));
     fs::File::create(recipe).unwrap().set_len(65 << 20).unwrap();
     assert_eq!(backup.restore_md().await.unwrap_err().kind(), Kind::Damaged);
+}
+
+/// An object that really stands under a key of the forger's choice, with a digest that fits.
+#[tokio::test]
+async fn a_key_that_does_not_follow_from_its_name_is_damage() {
+    for moved in ["volume/other.tar.zst", "volume/empty.tar", "RESTORE.md.age"] {
+        let (_dir, repository) = repository().await;
+        back_up(&repository, "shop", &id(0), &three())
+            .await
+            .unwrap();
+        let root = repository.location().path();
+        let folder = root.join(format!("shop/{}", id(0)));
+        fs::rename(folder.join("volume/empty.tar.zst"), folder.join(moved)).unwrap();
+        forge(root, |m, _| {
+            m["artifacts"][2]["objects"][0]["key"] = moved.into();
+        });
+        let error = verify(&repository, "shop").await.expect_err(moved);
+        assert_eq!(error.kind(), Kind::Damaged, "{moved}: {}", error.chain());
+        assert_eq!(python_reader(root).0, 13, "{moved}");
+    }
+}
+
+/// Sizes whose sum, counted in 64 bits, comes out right again.
+#[test]
+fn sizes_do_not_wrap_around() {
+    let object = |index: usize, size| ObjectRef {
+        key: crate::repository::object_key(&name("volume/v"), &[Encoding::Zstd], index),
+        size,
+        sha256: digest(b""),
+    };
+    let mut forged = artifact(&name("volume/v"), vec![object(0, 5)]);
+    let check = |artifact: &Artifact| {
+        crate::repository::check::check_artifacts("shop/x", std::slice::from_ref(artifact))
+    };
+    check(&forged).unwrap();
+    forged.objects = vec![object(0, u64::MAX), object(1, 6)];
+    assert_eq!(check(&forged).unwrap_err().kind(), Kind::Damaged);
 }

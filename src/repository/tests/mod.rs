@@ -128,7 +128,7 @@ fn three() -> Vec<(ArtifactName, &'static [u8])> {
         let mut bytes = [0; 250_000];
         let mut at = 0;
         while at < bytes.len() {
-            bytes[at] = (at % 251) as u8;
+            bytes[at] = (at % 251).to_le_bytes()[0];
             at += 1;
         }
         bytes
@@ -176,7 +176,7 @@ fn copy_tree(from: &Path, to: &Path) {
 fn python_reader(root: &Path) -> (i32, serde_json::Value) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/reader.py");
     let output = std::process::Command::new("python3")
-        .arg(script)
+        .args(["-I", "-S", script])
         .arg("verify")
         .arg(root)
         .output()
@@ -185,4 +185,32 @@ fn python_reader(root: &Path) -> (i32, serde_json::Value) {
     let parsed = serde_json::from_str(&text)
         .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
     (output.status.code().unwrap(), parsed)
+}
+
+/// A mount at a directory, taken away when the test ends, passed or failed.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// `None` where mounting is not permitted: such a test is skipped, and says so.
+    fn new(at: &Path, arguments: &[&str]) -> Option<Self> {
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(arguments).arg(at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at.to_owned()));
+        }
+        println!("skipped: mounting takes root");
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let unmounted = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+        if !unmounted.is_ok_and(|status| status.success()) {
+            println!("{} stays mounted", self.0.display());
+        }
+    }
 }

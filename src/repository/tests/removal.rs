@@ -277,26 +277,19 @@ async fn a_read_only_disk_can_be_read() {
             .join("lifeboat-repository.lock"),
     )
     .unwrap();
-    let run = |arguments: &[&str]| {
-        std::process::Command::new("mount")
-            .args(arguments)
-            .arg(dir.path())
-            .status()
-            .unwrap()
-    };
-    if !run(&["--bind", dir.path().to_str().unwrap()]).success() {
-        println!("skipped: mounting takes root");
+    let bind = ["--bind", dir.path().to_str().unwrap()];
+    let Some(mount) = Mount::new(dir.path(), &bind) else {
         return;
-    }
-    assert!(run(&["-o", "remount,bind,ro"]).success());
+    };
+    let remounted = std::process::Command::new("mount")
+        .args(["-o", "remount,bind,ro"])
+        .arg(dir.path())
+        .status();
+    assert!(remounted.unwrap().success());
     let verified = verify(&repository, "shop").await;
     let begun = repository.begin("shop", &id(1)).await.map(|_| ());
     let maintained = repository.maintain().map(|_| ());
-    let unmounted = std::process::Command::new("umount")
-        .arg("-l")
-        .arg(dir.path())
-        .status();
-    assert!(unmounted.unwrap().success());
+    drop(mount);
     verified.unwrap();
     assert_eq!(begun.unwrap_err().kind(), Kind::Failed);
     assert_eq!(maintained.unwrap_err().kind(), Kind::Failed);

@@ -73,7 +73,7 @@ async fn stock_tools_agree() {
     assert!(String::from_utf8_lossy(&facts.unwrap().stdout).contains("\"rows\": 3"));
 }
 
-/// `sync` in the middle of a run, `umask 0` and all: nobody but the owner reads a backup.
+/// Nobody but the owner reads a backup.
 #[tokio::test]
 async fn only_the_owner_may_read() {
     let (dir, repository) = repository().await;
@@ -344,15 +344,10 @@ async fn names_longer_than_a_key_are_refused_before_anything_is_written() {
 #[tokio::test]
 async fn a_full_disk_fails_and_leaves_older_backups_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"])
-        .arg(dir.path())
-        .output()
-        .unwrap();
-    if !mount.status.success() {
-        println!("skipped: mounting a small disk takes root");
+    let arguments = ["-t", "tmpfs", "-o", "size=4m", "tmpfs"];
+    let Some(_mount) = Mount::new(dir.path(), &arguments) else {
         return;
-    }
+    };
     let location = Location::directory(dir.path().join("repo"));
     let repository = Repository::init(&location, moment())
         .await
@@ -398,33 +393,4 @@ async fn a_full_disk_fails_and_leaves_older_backups_whole() {
     assert_eq!(files(location.path()), before);
     assert_eq!(repository.list("shop").await.unwrap().len(), 1);
     verify(&repository, "shop").await.unwrap();
-    assert!(
-        Command::new("umount")
-            .arg("-l")
-            .arg(dir.path())
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-/// A measurement for whoever changes the upload: `cargo test --release -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn how_fast_an_upload_is() {
-    let (_dir, repository) = repository().await;
-    let writer = repository.begin("shop", &id(0)).await.unwrap();
-    let chunk = Bytes::from(vec![3; 128 << 10]);
-    let mut upload = writer.upload(&name("volume/v"), &[]).unwrap();
-    let began = std::time::Instant::now();
-    for _ in 0..(2048 * 8) {
-        upload.write(chunk.clone()).await.unwrap();
-    }
-    let written = began.elapsed();
-    upload.finish().await.unwrap();
-    println!(
-        "2 GiB: {written:?} written, {:?} with fsync",
-        began.elapsed()
-    );
-    writer.abandon().await.unwrap();
 }

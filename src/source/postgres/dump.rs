@@ -107,11 +107,17 @@ impl Server {
     /// the container's CPU limit, and two at the most.
     pub async fn capability(&self) -> Result<Capability> {
         let probe = Command::new("sh", ["-c", "command -v zstd && nproc 2>/dev/null"]);
-        let output = self.engine().run(&self.service().container_id, &probe).await?;
+        let output = self
+            .engine()
+            .run(&self.service().container_id, &probe)
+            .await?;
         let said = String::from_utf8_lossy(&output.stdout);
         let mut lines = said.lines();
         let zstd = lines.next().is_some_and(|path| path.ends_with("zstd"));
-        let processors: i64 = lines.next().and_then(|count| count.parse().ok()).unwrap_or(1);
+        let processors: i64 = lines
+            .next()
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(1);
         let threads = match self.service().nano_cpus {
             0 => processors.min(2),
             limit => limit / 2_000_000_000,
@@ -123,7 +129,12 @@ impl Server {
     }
 
     /// Starts a dump of `database` in the custom format, uncompressed inside.
-    pub async fn dump(&self, database: &Database, capability: Capability, compress: Compress) -> Result<Capture> {
+    pub async fn dump(
+        &self,
+        database: &Database,
+        capability: Capability,
+        compress: Compress,
+    ) -> Result<Capture> {
         let mut notes = Vec::new();
         let (snapshot, properties) = match self.connect(&database.name).await {
             Ok(session) => {
@@ -141,7 +152,13 @@ impl Server {
             }
         };
         let target = conninfo(&database.name, self.user());
-        let mut argv = vec!["pg_dump", "--format=custom", "--compress=0", "--no-password", LOCK_WAIT];
+        let mut argv = vec![
+            "pg_dump",
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            LOCK_WAIT,
+        ];
         let option = snapshot
             .as_ref()
             .and_then(|(_, id)| id.as_ref())
@@ -150,7 +167,10 @@ impl Server {
         argv.extend(["-d", &target]);
         let transport = transport(capability, compress);
         let command = self.program(&argv).idle_timeout(IDLE_LIMIT);
-        let producer = self.engine().produce(&self.service().container_id, &command, transport).await?;
+        let producer = self
+            .engine()
+            .produce(&self.service().container_id, &command, transport)
+            .await?;
         Ok(Capture {
             name: ArtifactName::Database {
                 service: self.service().name.clone(),
@@ -167,9 +187,20 @@ impl Server {
 
     /// Starts a dump of roles and memberships. Without password verifiers where the role may not read
     /// them (pg_authid is for superusers), which the notes then say.
-    pub async fn dump_globals(&self, capability: Capability, compress: Compress) -> Result<Capture> {
+    pub async fn dump_globals(
+        &self,
+        capability: Capability,
+        compress: Compress,
+    ) -> Result<Capture> {
         let target = conninfo("postgres", self.user());
-        let mut argv = vec!["pg_dumpall", "--globals-only", "--no-password", LOCK_WAIT, "-d", &target];
+        let mut argv = vec![
+            "pg_dumpall",
+            "--globals-only",
+            "--no-password",
+            LOCK_WAIT,
+            "-d",
+            &target,
+        ];
         let mut notes = Vec::new();
         if !self.may_read_passwords().await? {
             argv.push("--no-role-passwords");
@@ -181,7 +212,10 @@ impl Server {
         }
         let transport = transport(capability, compress);
         let command = self.program(&argv).idle_timeout(IDLE_LIMIT);
-        let producer = self.engine().produce(&self.service().container_id, &command, transport).await?;
+        let producer = self
+            .engine()
+            .produce(&self.service().container_id, &command, transport)
+            .await?;
         Ok(Capture {
             name: ArtifactName::Globals {
                 service: self.service().name.clone(),
@@ -225,11 +259,17 @@ async fn open_snapshot(session: &Session) -> Result<(Option<String>, Properties)
         )
         .await?;
     let properties = properties::read(session).await?;
-    let standby: bool = session.query_one("select pg_is_in_recovery()", &[]).await?.get(0);
+    let standby: bool = session
+        .query_one("select pg_is_in_recovery()", &[])
+        .await?
+        .get(0);
     if standby {
         return Ok((None, properties));
     }
-    let id: String = session.query_one("select pg_export_snapshot()", &[]).await?.get(0);
+    let id: String = session
+        .query_one("select pg_export_snapshot()", &[])
+        .await?
+        .get(0);
     Ok((Some(id), properties))
 }
 

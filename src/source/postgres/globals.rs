@@ -38,14 +38,19 @@ pub struct Replay {
 /// # Errors
 /// Where the server refuses to make a role. Statements about tablespaces are skipped and reported: their
 /// directories belong to the old machine.
-pub(super) async fn replay(session: &Session, script: &str, wanted: Option<&BTreeSet<String>>) -> Result<Replay> {
+pub(super) async fn replay(
+    session: &Session,
+    script: &str,
+    wanted: Option<&BTreeSet<String>>,
+) -> Result<Replay> {
     let existing: BTreeSet<String> = session
         .query("select rolname::text from pg_roles", &[])
         .await?
         .iter()
         .map(|row| row.get(0))
         .collect();
-    let makes = |role: &str| !existing.contains(role) && wanted.is_none_or(|wanted| wanted.contains(role));
+    let makes =
+        |role: &str| !existing.contains(role) && wanted.is_none_or(|wanted| wanted.contains(role));
     let mut done = Replay::default();
     for text in split(script) {
         match classify(text) {
@@ -58,11 +63,16 @@ pub(super) async fn replay(session: &Session, script: &str, wanted: Option<&BTre
             Statement::Membership(role, member, text) if makes(&role) || makes(&member) => {
                 // The other side may be a role that nobody wanted, or the grantor may be missing here.
                 if let Err(error) = session.try_execute(text).await {
-                    done.skipped.push(format!("membership of {member} in {role}: {}", describe(&error)));
+                    done.skipped.push(format!(
+                        "membership of {member} in {role}: {}",
+                        describe(&error)
+                    ));
                 }
             }
             Statement::Tablespace(name) if wanted.is_none() => {
-                done.skipped.push(format!("tablespace {name}: its directory belongs to the old machine"));
+                done.skipped.push(format!(
+                    "tablespace {name}: its directory belongs to the old machine"
+                ));
             }
             _ => {}
         }
@@ -200,19 +210,38 @@ mod tests {
         assert_eq!(
             statements,
             [
-                "--", "-- Roles", "--", "\\restrict abc;d", "SET x = on;", "CREATE ROLE \"a;\"\"b\n-- c\";",
-                "ALTER ROLE plain WITH PASSWORD 'it''s; \\';", "COMMENT ON ROLE plain IS E'a\\';b';", "\\unrestrict abc",
+                "--",
+                "-- Roles",
+                "--",
+                "\\restrict abc;d",
+                "SET x = on;",
+                "CREATE ROLE \"a;\"\"b\n-- c\";",
+                "ALTER ROLE plain WITH PASSWORD 'it''s; \\';",
+                "COMMENT ON ROLE plain IS E'a\\';b';",
+                "\\unrestrict abc",
             ]
         );
     }
 
     #[test]
     fn statements_are_told_apart_by_whom_they_are_about() {
-        assert_eq!(classify("CREATE ROLE \"a;\"\"b\";"), Statement::CreateRole("a;\"b".into()));
-        assert_eq!(classify("ALTER ROLE x WITH LOGIN;"), Statement::AboutRole("x".into(), "ALTER ROLE x WITH LOGIN;"));
+        assert_eq!(
+            classify("CREATE ROLE \"a;\"\"b\";"),
+            Statement::CreateRole("a;\"b".into())
+        );
+        assert_eq!(
+            classify("ALTER ROLE x WITH LOGIN;"),
+            Statement::AboutRole("x".into(), "ALTER ROLE x WITH LOGIN;")
+        );
         let grant = "GRANT \"re ader\" TO zoë WITH INHERIT TRUE GRANTED BY postgres;";
-        assert_eq!(classify(grant), Statement::Membership("re ader".into(), "zoë".into(), grant));
+        assert_eq!(
+            classify(grant),
+            Statement::Membership("re ader".into(), "zoë".into(), grant)
+        );
         assert_eq!(classify("\\restrict x"), Statement::Other);
-        assert_eq!(classify("CREATE TABLESPACE fast OWNER x LOCATION '/srv';"), Statement::Tablespace("fast".into()));
+        assert_eq!(
+            classify("CREATE TABLESPACE fast OWNER x LOCATION '/srv';"),
+            Statement::Tablespace("fast".into())
+        );
     }
 }

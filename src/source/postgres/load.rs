@@ -68,8 +68,14 @@ impl Server {
     }
 
     /// The roles that the database needs and the server lacks.
-    pub async fn missing_roles(&self, session: &Session, wanted: &BTreeSet<String>) -> Result<Vec<String>> {
-        let rows = session.query("select rolname::text from pg_roles", &[]).await?;
+    pub async fn missing_roles(
+        &self,
+        session: &Session,
+        wanted: &BTreeSet<String>,
+    ) -> Result<Vec<String>> {
+        let rows = session
+            .query("select rolname::text from pg_roles", &[])
+            .await?;
         let existing: BTreeSet<String> = rows.iter().map(|row| row.get(0)).collect();
         Ok(wanted.difference(&existing).cloned().collect())
     }
@@ -91,18 +97,33 @@ impl Server {
         session.execute(&statement).await.map_err(|error| {
             error.hint("encoding, collation and owner are those of the dumped database; the server must know them")
         })?;
-        session.execute(&swap::mark(side, Role::Side, live, run)).await
+        session
+            .execute(&swap::mark(side, Role::Side, live, run))
+            .await
     }
 
     /// Starts `pg_restore` into `database`; the caller writes the archive, compressed where the
     /// container can decompress.
-    pub async fn load(&self, database: &str, capability: Capability) -> Result<(Consumer, Transport)> {
+    pub async fn load(
+        &self,
+        database: &str,
+        capability: Capability,
+    ) -> Result<(Consumer, Transport)> {
         let target = conninfo(database, self.user());
         // No single transaction: a side database that fails is simply dropped, and one transaction over
         // thousands of tables or large objects runs out of locks.
-        let command = self.program(&["pg_restore", "--exit-on-error", "--no-password", "-d", &target]);
+        let command = self.program(&[
+            "pg_restore",
+            "--exit-on-error",
+            "--no-password",
+            "-d",
+            &target,
+        ]);
         let transport = capability.restore_transport();
-        let consumer = self.engine().consume(&self.service().container_id, &command, transport).await?;
+        let consumer = self
+            .engine()
+            .consume(&self.service().container_id, &command, transport)
+            .await?;
         Ok((consumer, transport))
     }
 
@@ -110,7 +131,10 @@ impl Server {
     pub async fn settle(&self, database: &str, properties: Option<&Properties>) -> Result<()> {
         let session = self.connect(database).await?;
         session.execute("analyze").await?;
-        for statement in properties.iter().flat_map(|properties| properties.apply_statements(database)) {
+        for statement in properties
+            .iter()
+            .flat_map(|properties| properties.apply_statements(database))
+        {
             session.execute(&statement).await?;
         }
         Ok(())
@@ -127,7 +151,9 @@ impl Server {
             expected.extensions.clone_from(&restored.extensions);
             expected.tablespace.clone_from(&restored.tablespace);
             if restored != expected {
-                differences.push(format!("the database's properties: {restored:?} instead of {expected:?}"));
+                differences.push(format!(
+                    "the database's properties: {restored:?} instead of {expected:?}"
+                ));
             }
         }
         Ok(Differences(differences))
@@ -150,10 +176,16 @@ async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Vec<Str
             let (Some(expected), None) = (facts.rows, &facts.loaded_through) else {
                 continue;
             };
-            let sql = format!("select count(*) from only {}.{}", identifier(schema), identifier(table));
+            let sql = format!(
+                "select count(*) from only {}.{}",
+                identifier(schema),
+                identifier(table)
+            );
             let counted: i64 = session.query_one(&sql, &[]).await?.get(0);
             if u64::try_from(counted) != Ok(expected) {
-                differences.push(format!("{schema}.{table}: {counted} rows instead of {expected}"));
+                differences.push(format!(
+                    "{schema}.{table}: {counted} rows instead of {expected}"
+                ));
             }
         }
     }
@@ -168,7 +200,10 @@ async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Vec<Str
             let row = session.query_one(&sql, &[]).await?;
             let (value, called): (i64, bool) = (row.get(0), row.get(1));
             if value != expected.last_value || called != expected.is_called {
-                differences.push(format!("{schema}.{sequence}: at {value} instead of {}", expected.last_value));
+                differences.push(format!(
+                    "{schema}.{sequence}: at {value} instead of {}",
+                    expected.last_value
+                ));
             }
         }
     }
@@ -184,7 +219,10 @@ async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Vec<Str
     }
     let names: Vec<String> = dump.extensions.keys().map(|name| literal(name)).collect();
     if !names.is_empty() {
-        let sql = format!("select count(*) from pg_extension where extname in ({})", names.join(", "));
+        let sql = format!(
+            "select count(*) from pg_extension where extname in ({})",
+            names.join(", ")
+        );
         let present: i64 = session.query_one(&sql, &[]).await?.get(0);
         if usize::try_from(present) != Ok(names.len()) {
             differences.push(format!("{present} of the {} extensions", names.len()));

@@ -10,7 +10,9 @@ mod recognise;
 mod server;
 mod swap;
 
-pub use dump::{Capability, Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts};
+pub use dump::{
+    Capability, Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts,
+};
 pub use globals::{Replay, missing_roles};
 pub use load::Differences;
 pub use properties::{Extension, Grant, Properties, Setting};

@@ -129,7 +129,10 @@ pub(super) async fn read(session: &Session) -> Result<Properties> {
         )
         .await?;
     let extensions = session
-        .query("select extname::text, extversion from pg_extension order by 1", &[])
+        .query(
+            "select extname::text, extversion from pg_extension order by 1",
+            &[],
+        )
         .await?;
     Ok(Properties {
         owner: row.get(0),
@@ -194,19 +197,38 @@ impl Properties {
         let database = identifier(name);
         let mut statements = Vec::new();
         if let Some(comment) = &self.comment {
-            statements.push(format!("comment on database {database} is {}", literal(comment)));
+            statements.push(format!(
+                "comment on database {database} is {}",
+                literal(comment)
+            ));
         }
         if self.connection_limit != -1 {
-            statements.push(format!("alter database {database} connection limit {}", self.connection_limit));
+            statements.push(format!(
+                "alter database {database} connection limit {}",
+                self.connection_limit
+            ));
         }
         if let Some(grants) = &self.grants {
             // A fresh database grants CONNECT and TEMPORARY to everybody, and all to its owner.
             statements.push(format!("revoke all on database {database} from public"));
-            statements.push(format!("revoke all on database {database} from {}", identifier(&self.owner)));
+            statements.push(format!(
+                "revoke all on database {database} from {}",
+                identifier(&self.owner)
+            ));
             for grant in grants {
-                let grantee = grant.grantee.as_deref().map_or("public".to_owned(), identifier);
-                let option = if grant.grantable { " with grant option" } else { "" };
-                statements.push(format!("grant {} on database {database} to {grantee}{option}", grant.privilege));
+                let grantee = grant
+                    .grantee
+                    .as_deref()
+                    .map_or("public".to_owned(), identifier);
+                let option = if grant.grantable {
+                    " with grant option"
+                } else {
+                    ""
+                };
+                statements.push(format!(
+                    "grant {} on database {database} to {grantee}{option}",
+                    grant.privilege
+                ));
             }
         }
         for setting in &self.settings {
@@ -215,7 +237,12 @@ impl Properties {
             } else {
                 literal(&setting.value)
             };
-            let parameter = setting.name.split('.').map(identifier).collect::<Vec<_>>().join(".");
+            let parameter = setting
+                .name
+                .split('.')
+                .map(identifier)
+                .collect::<Vec<_>>()
+                .join(".");
             statements.push(match &setting.role {
                 None => format!("alter database {database} set {parameter} to {value}"),
                 Some(role) => format!(
@@ -229,9 +256,18 @@ impl Properties {
 
     /// The roles that must exist before this database can be made and granted.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
-        let grantees = self.grants.iter().flatten().filter_map(|grant| grant.grantee.as_deref());
-        let settings = self.settings.iter().filter_map(|setting| setting.role.as_deref());
-        std::iter::once(self.owner.as_str()).chain(grantees).chain(settings)
+        let grantees = self
+            .grants
+            .iter()
+            .flatten()
+            .filter_map(|grant| grant.grantee.as_deref());
+        let settings = self
+            .settings
+            .iter()
+            .filter_map(|setting| setting.role.as_deref());
+        std::iter::once(self.owner.as_str())
+            .chain(grantees)
+            .chain(settings)
     }
 }
 
@@ -255,7 +291,11 @@ fn list_value(value: &str) -> String {
         }
     }
     elements.push(element);
-    elements.iter().map(|element| literal(element)).collect::<Vec<_>>().join(", ")
+    elements
+        .iter()
+        .map(|element| literal(element))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ mod tests {
         assert_eq!(identifier("a\"b"), "\"a\"\"b\"");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("a\\'b"), " E'a\\\\''b'");
-        assert_eq!(conninfo("dbname=x", "o'k\\"), "dbname='dbname=x' user='o\\'k\\\\'");
+        assert_eq!(
+            conninfo("dbname=x", "o'k\\"),
+            "dbname='dbname=x' user='o\\'k\\\\'"
+        );
     }
 }

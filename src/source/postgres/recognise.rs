@@ -16,7 +16,9 @@ pub fn might_be_postgres(service: &Service) -> Option<bool> {
     }
     match label("lifeboat.source") {
         Some(source) => Some(source == "postgres"),
-        None if service.env.contains_key("PG_MAJOR") || service.env.contains_key("PGDATA") => Some(true),
+        None if service.env.contains_key("PG_MAJOR") || service.env.contains_key("PGDATA") => {
+            Some(true)
+        }
         None => None,
     }
 }
@@ -27,11 +29,19 @@ pub async fn is_postgres(engine: &Engine, service: &Service) -> Result<bool> {
     if let Some(decided) = might_be_postgres(service) {
         return Ok(decided);
     }
-    let named = |text: &str| text.contains("postgres") || text.contains("pgsql") || text.contains("timescale");
+    let named = |text: &str| {
+        text.contains("postgres") || text.contains("pgsql") || text.contains("timescale")
+    };
     if !service.running || !(named(&service.image) || named(&service.name)) {
         return Ok(false);
     }
-    let ask = Command::new("sh", ["-c", "command -v pg_dump >/dev/null && pg_isready -q -h 127.0.0.1"]);
+    let ask = Command::new(
+        "sh",
+        [
+            "-c",
+            "command -v pg_dump >/dev/null && pg_isready -q -h 127.0.0.1",
+        ],
+    );
     // An image without a shell is no PostgreSQL server that could be dumped.
     Ok(engine
         .run(&service.container_id, &ask)

@@ -122,10 +122,15 @@ impl Server {
     /// A PostgreSQL program of the container, with the credentials and the session settings that a
     /// long silent run needs: a dump must not end because the server's own timeouts fire.
     pub(crate) fn program(&self, argv: &[&str]) -> Command {
-        let (program, arguments) = argv.split_first().map_or(("", argv), |(first, rest)| (*first, rest));
+        let (program, arguments) = argv
+            .split_first()
+            .map_or(("", argv), |(first, rest)| (*first, rest));
         let mut command = Command::new(program, arguments.iter().copied())
             .env("PGAPPNAME", &self.application_name)
-            .env("PGOPTIONS", "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0")
+            .env(
+                "PGOPTIONS",
+                "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0",
+            )
             .env("PGCONNECT_TIMEOUT", "20")
             .env("LC_ALL", "C.UTF-8")
             .preamble(PASSWORD_FROM_CONTAINER);
@@ -140,16 +145,33 @@ impl Server {
 
     /// The server's port inside the container.
     fn port(&self) -> &str {
-        self.service.env.get("PGPORT").map_or("5432", String::as_str)
+        self.service
+            .env
+            .get("PGPORT")
+            .map_or("5432", String::as_str)
     }
 
     /// Waits until the server answers over TCP. During first initialisation a temporary server answers
     /// on the socket alone (docker-library/postgres#880), so the socket proves nothing.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
-        let command = self.program(&["pg_isready", "-q", "-h", "127.0.0.1", "-p", self.port()]);
+        let command = self.program(&[
+            "pg_isready",
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            self.port(),
+            "-U",
+            &self.user,
+            "-d",
+            "postgres",
+        ]);
         let wait = async {
             loop {
-                let output = self.engine.run(&self.service.container_id, &command).await?;
+                let output = self
+                    .engine
+                    .run(&self.service.container_id, &command)
+                    .await?;
                 match output.status {
                     0 => return Ok(()),
                     // 126 and 127: there is no such program in the image; asking again won't help.
@@ -158,13 +180,18 @@ impl Server {
                 }
             }
         };
-        tokio::time::timeout(deadline, wait).await.unwrap_or_else(|_| {
-            Err(Error::failed(format!(
-                "the PostgreSQL server of service {} does not accept connections",
-                self.service.name
-            ))
-            .hint(format!("look at its log: docker logs {}", self.service.container_name)))
-        })
+        tokio::time::timeout(deadline, wait)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::failed(format!(
+                    "the PostgreSQL server of service {} does not accept connections",
+                    self.service.name
+                ))
+                .hint(format!(
+                    "look at its log: docker logs {}",
+                    self.service.container_name
+                )))
+            })
     }
 
     fn no_such_program(&self, program: &str, stderr: &str) -> Error {
@@ -192,7 +219,10 @@ impl Server {
                     name: name.clone(),
                     size: size.parse().unwrap_or(0),
                 }),
-                _ => Err(Error::failed(format!("psql printed a row of {} columns", row.len()))),
+                _ => Err(Error::failed(format!(
+                    "psql printed a row of {} columns",
+                    row.len()
+                ))),
             })
             .collect()
     }
@@ -217,18 +247,36 @@ impl Server {
     async fn psql(&self, query: &str) -> Result<Vec<Vec<String>>> {
         let target = conninfo("postgres", &self.user);
         let command = self.program(&[
-            "psql", "--no-psqlrc", "--no-align", "--tuples-only", "--quiet", "--no-password",
-            "--field-separator=\u{1f}", "--record-separator-zero", "-v", "ON_ERROR_STOP=1",
-            "-c", query, "-d", &target,
+            "psql",
+            "--no-psqlrc",
+            "--no-align",
+            "--tuples-only",
+            "--quiet",
+            "--no-password",
+            "--field-separator=\u{1f}",
+            "--record-separator-zero",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            query,
+            "-d",
+            &target,
         ]);
-        let output = self.engine.run(&self.service.container_id, &command).await?;
+        let output = self
+            .engine
+            .run(&self.service.container_id, &command)
+            .await?;
         match output.status {
             0 => {}
             126 | 127 => return Err(self.no_such_program("psql", &output.stderr)),
             _ => return Err(self.refused(&output.stderr)),
         }
-        let text = String::from_utf8(output.stdout)
-            .or_fail(|| format!("service {}: psql printed a name that is not UTF-8", self.service.name))?;
+        let text = String::from_utf8(output.stdout).or_fail(|| {
+            format!(
+                "service {}: psql printed a name that is not UTF-8",
+                self.service.name
+            )
+        })?;
         Ok(text
             .split('\0')
             .filter(|row| !row.is_empty())
@@ -243,7 +291,10 @@ impl Server {
             "service {}: role {:?} cannot use the PostgreSQL server: {said}",
             self.service.name, self.user
         ));
-        if said.contains("authentication") || said.contains("no password supplied") || said.contains("fe_sendauth") {
+        if said.contains("authentication")
+            || said.contains("no password supplied")
+            || said.contains("fe_sendauth")
+        {
             error.hint(format!(
                 "set the role and its password for this service: [stack.NAME.postgres.{}] user and password in lifeboat.toml",
                 self.service.name
@@ -275,7 +326,10 @@ impl Server {
 
     async fn connect_through_bridge(&self, database: &str) -> Result<Session> {
         let script = Command::new("sh", ["-c", BRIDGE, "sh", self.port()]);
-        let stream = self.engine.duplex(&self.service.container_id, &script).await?;
+        let stream = self
+            .engine
+            .duplex(&self.service.container_id, &script)
+            .await?;
         let mut config = tokio_postgres::Config::new();
         config
             .user(&self.user)
@@ -321,7 +375,10 @@ impl Server {
             return Ok(None);
         }
         let command = self.program(&["sh", "-c", "printf %s \"${PGPASSWORD:-}\""]);
-        let output = self.engine.run(&self.service.container_id, &command).await?;
+        let output = self
+            .engine
+            .run(&self.service.container_id, &command)
+            .await?;
         Ok(String::from_utf8(output.stdout)
             .ok()
             .filter(|text| !text.is_empty())
@@ -372,14 +429,22 @@ impl Session {
 
     /// As [`Session::execute`], but the server's error comes back as it is, for callers that tell
     /// one from another by its SQLSTATE.
-    pub(crate) async fn try_execute(&self, sql: &str) -> std::result::Result<(), tokio_postgres::Error> {
+    pub(crate) async fn try_execute(
+        &self,
+        sql: &str,
+    ) -> std::result::Result<(), tokio_postgres::Error> {
         self.client.batch_execute(sql).await
     }
 
     fn failed(&self, sql: &str, error: tokio_postgres::Error) -> Error {
         // Statements may carry password verifiers (ALTER ROLE): the first words name the statement.
         let words: Vec<&str> = sql.split_whitespace().take(3).collect();
-        let message = format!("{}: {} … failed: {}", self.context, words.join(" "), describe(&error));
+        let message = format!(
+            "{}: {} … failed: {}",
+            self.context,
+            words.join(" "),
+            describe(&error)
+        );
         Error::failed(message).caused_by(error)
     }
 }

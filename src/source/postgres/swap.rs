@@ -79,9 +79,14 @@ pub(super) fn mark(name: &str, role: Role, of: &str, run: &str) -> String {
 /// The statements that take all marks off a database.
 pub(super) fn unmark(name: &str) -> String {
     let database = identifier(name);
-    [Role::Kept.setting(), Role::Undone.setting(), Role::Side.setting(), "run"]
-        .map(|setting| format!("alter database {database} reset {MARK_PREFIX}{setting}"))
-        .join("; ")
+    [
+        Role::Kept.setting(),
+        Role::Undone.setting(),
+        Role::Side.setting(),
+        "run",
+    ]
+    .map(|setting| format!("alter database {database} reset {MARK_PREFIX}{setting}"))
+    .join("; ")
 }
 
 /// Every database of the server that carries a mark, newest run first.
@@ -98,7 +103,10 @@ pub async fn marked(session: &Session) -> Result<Vec<Marked>> {
         let entries: Vec<String> = row.get(1);
         let value = |setting: &str| {
             let prefix = format!("{MARK_PREFIX}{setting}=");
-            entries.iter().find_map(|entry| entry.strip_prefix(&prefix)).map(str::to_owned)
+            entries
+                .iter()
+                .find_map(|entry| entry.strip_prefix(&prefix))
+                .map(str::to_owned)
         };
         for role in [Role::Kept, Role::Undone, Role::Side] {
             if let (Some(of), Some(run)) = (value(role.setting()), value("run")) {
@@ -117,16 +125,33 @@ pub async fn marked(session: &Session) -> Result<Vec<Marked>> {
 
 /// Makes `incoming` serve under the name `live`, in one transaction: the database that serves now, if
 /// there is one, becomes `aside` and is marked with `aside_role`.
-pub async fn swap(server: &Server, live: &str, incoming: &str, aside: Option<(&str, Role)>, run: &str) -> Result<()> {
+pub async fn swap(
+    server: &Server,
+    live: &str,
+    incoming: &str,
+    aside: Option<(&str, Role)>,
+    run: &str,
+) -> Result<()> {
     let renaming = server.connect("postgres").await?;
     let ending = server.connect("postgres").await?;
-    let mut statements = vec!["begin".to_owned(), "set local lock_timeout to '60s'".to_owned()];
+    let mut statements = vec![
+        "begin".to_owned(),
+        "set local lock_timeout to '60s'".to_owned(),
+    ];
     if let Some((aside, role)) = aside {
-        statements.push(format!("alter database {} rename to {}", identifier(live), identifier(aside)));
+        statements.push(format!(
+            "alter database {} rename to {}",
+            identifier(live),
+            identifier(aside)
+        ));
         statements.push(unmark(aside));
         statements.push(mark(aside, role, live, run));
     }
-    statements.push(format!("alter database {} rename to {}", identifier(incoming), identifier(live)));
+    statements.push(format!(
+        "alter database {} rename to {}",
+        identifier(incoming),
+        identifier(live)
+    ));
     statements.push(unmark(live));
     statements.push("commit".to_owned());
     let transaction = statements.join("; ");
@@ -141,7 +166,10 @@ pub async fn swap(server: &Server, live: &str, incoming: &str, aside: Option<(&s
         match result {
             Ok(()) => return Ok(()),
             // 55006, object in use: somebody got in between the first rename and its lock.
-            Err(error) if error.code().is_some_and(|code| code.code() == "55006") && attempt < ATTEMPTS => {
+            Err(error)
+                if error.code().is_some_and(|code| code.code() == "55006")
+                    && attempt < ATTEMPTS =>
+            {
                 renaming.execute("rollback").await?;
                 attempt += 1;
             }
@@ -178,7 +206,9 @@ pub async fn drop_database(session: &Session, name: &str) -> Result<()> {
         literal(name)
     );
     session.query(&terminate, &[]).await?;
-    session.execute(&format!("drop database if exists {}", identifier(name))).await
+    session
+        .execute(&format!("drop database if exists {}", identifier(name)))
+        .await
 }
 
 #[cfg(test)]
@@ -189,6 +219,9 @@ mod tests {
     fn derived_names_fit_and_stay_whole_characters() {
         assert_eq!(derived_name("app", "before", "x"), "app_before_x");
         let name = derived_name(&"é".repeat(31), "before", "20261122T020000Z-k3f9");
-        assert!(name.len() <= 63 && name.ends_with("_before_20261122T020000Z-k3f9"), "{name}");
+        assert!(
+            name.len() <= 63 && name.ends_with("_before_20261122T020000Z-k3f9"),
+            "{name}"
+        );
     }
 }
