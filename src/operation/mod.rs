@@ -9,6 +9,7 @@ pub mod context;
 pub mod doctor;
 pub mod export;
 pub mod journal;
+mod load;
 pub mod plan;
 mod recipe;
 pub mod restore;

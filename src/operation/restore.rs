@@ -3,9 +3,9 @@
 use super::Context;
 use super::backup::{end_dead_sessions, take_lock};
 use super::journal::Journal;
+use super::load::Loading;
 use super::plan::{Executor, Plan, Step, execute};
 use super::sources::{SourcesByStack, find_stack, postgres_services, ready_server};
-use crate::docker::exec::Transport;
 use crate::error::{Error, Result, nearest};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId, Facts};
@@ -579,51 +579,18 @@ impl Work<'_> {
     }
 
     async fn load(&self, service: &str, side: &str) -> Result<()> {
-        let begun = Instant::now();
         let (server, capability) = self.server(service)?;
         let incoming = self.incoming(side)?;
-        let artifact = &incoming.artifact;
-        self.observer.observe(&Event::ArtifactStarted {
-            artifact: artifact.name.to_string(),
-            expected: Some(artifact.stored_size),
-        });
-        let (mut consumer, transport) = server.load(side, *capability).await?;
-        let fed = match transport {
-            Transport::Zstd { .. } => {
-                let mut reader = self.backup.read(artifact);
-                let mut sent = 0;
-                async {
-                    while let Some(bytes) = reader.next().await? {
-                        sent += bytes.len() as u64;
-                        consumer.write(bytes).await?;
-                        self.observer.observe(&Event::Progress {
-                            artifact: artifact.name.to_string(),
-                            bytes: sent,
-                        });
-                    }
-                    Ok(())
-                }
-                .await
-            }
-            Transport::Raw => {
-                plain_bytes(self.backup, artifact, async |bytes| {
-                    consumer.write(bytes).await
-                })
-                .await
-            }
+        let loading = Loading {
+            backup: self.backup,
+            artifact: &incoming.artifact,
+            facts: &incoming.facts.dump,
+            server,
+            capability: *capability,
+            side,
+            observer: self.observer,
         };
-        if let Err(error) = fed {
-            consumer.abort().await;
-            return Err(error);
-        }
-        consumer.finish().await?;
-        self.observer.observe(&Event::ArtifactFinished {
-            artifact: artifact.name.to_string(),
-            raw_size: artifact.raw_size,
-            stored_size: artifact.stored_size,
-            seconds: begun.elapsed().as_secs_f64(),
-        });
-        Ok(())
+        loading.run().await
     }
 }
 

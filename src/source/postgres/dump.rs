@@ -89,8 +89,13 @@ pub struct Capability {
 }
 
 impl Capability {
+    /// How many programs may work side by side in the container.
+    pub fn workers(self) -> usize {
+        usize::from(self.threads)
+    }
+
     /// How a stored stream goes back into the container.
-    pub(super) fn restore_transport(self) -> Transport {
+    pub fn restore_transport(self) -> Transport {
         if self.zstd {
             Transport::Zstd {
                 level: TRANSPORT_LEVEL,

@@ -2,8 +2,9 @@
 //! only then given a name that somebody uses.
 
 use super::archive::DumpFacts;
-use super::dump::{Capability, DatabaseFacts};
+use super::dump::DatabaseFacts;
 use super::globals::{self, Replay};
+use super::parallel::List;
 use super::properties::Properties;
 use super::quote::{conninfo, identifier, literal};
 use super::server::{Server, Session};
@@ -11,6 +12,25 @@ use super::swap::{self, Role};
 use crate::docker::exec::{Consumer, Transport};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
+
+/// Sort memory for index builds where the container has no limit, in MB.
+const SORT_MEMORY: i64 = 256;
+
+/// Runs the program with the list of `$LIFEBOAT_LIST` as a file, and the archive as its standard
+/// input: no file is left in the container, and a read-only one will do.
+const WITH_LIST: &str =
+    r#"exec 6<&0; printf '%s' "$LIFEBOAT_LIST" | "$0" "$@" -L /dev/fd/5 5<&0 <&6"#;
+
+/// What of an archive a `pg_restore` restores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of it, in its order.
+    Whole,
+    /// What comes before data: schemas, types, tables. Needs the archive's table of contents only.
+    Definitions,
+    /// These entries.
+    Entries(List),
+}
 
 /// What differs between a restored database and the facts of its dump; empty where nothing does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,29 +122,49 @@ impl Server {
             .await
     }
 
-    /// Starts `pg_restore` into `database`; the caller writes the archive, compressed where the
-    /// container can decompress.
+    /// Starts `pg_restore` of `part` of an archive into `database`. The caller writes the archive as
+    /// `transport` says.
     pub async fn load(
         &self,
         database: &str,
-        capability: Capability,
-    ) -> Result<(Consumer, Transport)> {
+        part: &Part,
+        transport: Transport,
+    ) -> Result<Consumer> {
         let target = conninfo(database, self.user());
-        // No single transaction: a side database that fails is simply dropped, and one transaction over
-        // thousands of tables or large objects runs out of locks.
-        let command = self.program(&[
+        // No single transaction: a side database that fails is simply dropped, and one transaction
+        // over thousands of tables or large objects runs out of locks.
+        let plain = [
             "pg_restore",
             "--exit-on-error",
             "--no-password",
             "-d",
             &target,
-        ]);
-        let transport = capability.restore_transport();
-        let consumer = self
-            .engine()
+        ];
+        let command = match part {
+            Part::Whole => self.program(&plain),
+            Part::Definitions => self.program(&[&plain[..], &["--section=pre-data"]].concat()),
+            Part::Entries(list) => self
+                .program(&[&["sh", "-c", WITH_LIST], &plain[..]].concat())
+                .env("LIFEBOAT_LIST", list.to_text()),
+        };
+        let command = command.env("PGOPTIONS", self.load_options());
+        self.engine()
             .consume(&self.service().container_id, &command, transport)
-            .await?;
-        Ok((consumer, transport))
+            .await
+    }
+
+    /// Settings of a session that loads. Nothing waits for the disk at each commit: the swap's own
+    /// commit does, and with it everything that was written before. Sorting for indexes gets memory
+    /// within the container's limit.
+    fn load_options(&self) -> String {
+        let memory = match self.service().memory {
+            0 => SORT_MEMORY,
+            limit => (limit / (8 << 20)).clamp(16, SORT_MEMORY),
+        };
+        format!(
+            "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 \
+             -c synchronous_commit=off -c maintenance_work_mem={memory}MB"
+        )
     }
 
     /// What the load left to do: planner statistics, and the properties that no dump replays.

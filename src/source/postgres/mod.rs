@@ -4,6 +4,7 @@ pub mod archive;
 mod dump;
 mod globals;
 mod load;
+mod parallel;
 mod properties;
 mod quote;
 mod recognise;
@@ -14,7 +15,8 @@ pub use dump::{
     Capability, Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts,
 };
 pub use globals::{Replay, missing_roles};
-pub use load::Differences;
+pub use load::{Differences, Part};
+pub use parallel::{List, Phases, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
 pub use recognise::{is_postgres, might_be_postgres};
 pub use server::{Credentials, Database, Server, Session};

@@ -242,6 +242,14 @@ impl Server {
         Ok(rows.into_iter().flatten().next().as_deref() == Some("t"))
     }
 
+    /// Whether lifeboat's role is a superuser.
+    pub async fn is_superuser(&self) -> Result<bool> {
+        let rows = self
+            .psql("select rolsuper from pg_roles where rolname = current_user")
+            .await?;
+        Ok(rows.into_iter().flatten().next().as_deref() == Some("t"))
+    }
+
     /// Runs one query with the container's `psql`, over its local socket; rows of text columns.
     /// Separators are bytes that no name can hold: 0x1F between columns, 0x00 between rows.
     async fn psql(&self, query: &str) -> Result<Vec<Vec<String>>> {

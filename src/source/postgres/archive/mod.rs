@@ -52,6 +52,8 @@ pub struct ArchiveInspector {
     data: Data,
     facts: DumpFacts,
     entries: Option<Vec<TocEntry>>,
+    /// Where the table of contents ends, once it has.
+    contents_end: Option<u64>,
     /// Damage was found: the state is not to be relied on.
     failed: bool,
 }
@@ -92,6 +94,7 @@ impl ArchiveInspector {
             data: Data::default(),
             facts: DumpFacts::default(),
             entries: None,
+            contents_end: None,
             failed: false,
         }
     }
@@ -139,6 +142,7 @@ impl ArchiveInspector {
                 Part::Toc(toc) => {
                     let Some(entry) = toc.read(&mut self.reader, input)? else {
                         if toc.is_complete() {
+                            self.contents_end = Some(input.offset());
                             self.part = Part::Data;
                             continue;
                         }
@@ -157,6 +161,15 @@ impl ArchiveInspector {
                 Part::Data => return self.data.read(&mut self.reader, input, &mut self.facts),
             }
         }
+    }
+
+    /// Once the table of contents has been read: where it ends, in bytes from the archive's start, and its
+    /// entries where they were asked for. Up to there an archive is enough for all that needs no data.
+    pub fn contents(&self) -> Option<(u64, &[TocEntry])> {
+        Some((
+            self.contents_end?,
+            self.entries.as_deref().unwrap_or_default(),
+        ))
     }
 
     /// The archive is over: an error unless all that it announced was there.

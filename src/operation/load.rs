@@ -1,0 +1,170 @@
+//! Feeding one archive to the programs that load it: to one, or to several side by side.
+
+use super::restore::plain_bytes;
+use crate::docker::exec::{Consumer, Transport};
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::manifest::Artifact;
+use crate::pipeline::{Limits, RawInspector, unseal};
+use crate::repository::Backup;
+use crate::source::postgres::archive::{ArchiveInspector, DumpFacts};
+use crate::source::postgres::{Capability, List, Part, Phases, Server, phases};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
+use std::time::Instant;
+
+/// Below this many plain bytes one `pg_restore` is as fast as several.
+const WORTH_DIVIDING: u64 = 64 << 20;
+/// The longest table of contents that is kept to be sent again, in bytes.
+const LONGEST_CONTENTS: usize = 64 << 20;
+
+/// One dump on its way into its side database.
+pub(super) struct Loading<'a> {
+    pub backup: &'a Backup,
+    pub artifact: &'a Artifact,
+    pub facts: &'a DumpFacts,
+    pub server: &'a Server,
+    pub capability: Capability,
+    pub side: &'a str,
+    pub observer: &'a dyn Observer,
+}
+
+/// An archive up to the end of its table of contents, and how to divide the rest.
+struct Division {
+    contents: Bytes,
+    phases: Phases,
+}
+
+impl Loading<'_> {
+    /// Loads the archive; returns once every program has ended well.
+    pub(super) async fn run(&self) -> Result<()> {
+        let begun = Instant::now();
+        self.observer.observe(&Event::ArtifactStarted {
+            artifact: self.artifact.name.to_string(),
+            expected: Some(self.artifact.stored_size),
+        });
+        match self.division().await? {
+            None => self.stream(&Part::Whole, true).await?,
+            Some(division) => self.divided(&division).await?,
+        }
+        self.observer.observe(&Event::ArtifactFinished {
+            artifact: self.artifact.name.to_string(),
+            raw_size: self.artifact.raw_size,
+            stored_size: self.artifact.stored_size,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    async fn divided(&self, Division { contents, phases }: &Division) -> Result<()> {
+        self.describe(contents, &Part::Definitions).await?;
+        let data = phases.data.iter().enumerate().map(async |(index, list)| {
+            // Each reads the whole stream: the first one's progress stands for all.
+            self.stream(&Part::Entries(list.clone()), index == 0).await
+        });
+        try_join_all(data).await?;
+        let indexes = phases.indexes.iter();
+        try_join_all(indexes.map(async |list| self.entries(contents, list).await)).await?;
+        self.entries(contents, &phases.rest).await
+    }
+
+    async fn entries(&self, contents: &Bytes, list: &List) -> Result<()> {
+        match list.is_empty() {
+            true => Ok(()),
+            false => self.describe(contents, &Part::Entries(list.clone())).await,
+        }
+    }
+
+    /// Restores what needs no data: the table of contents is all that is sent.
+    async fn describe(&self, contents: &Bytes, part: &Part) -> Result<()> {
+        let mut consumer = self.server.load(self.side, part, Transport::Raw).await?;
+        let fed = consumer.write(contents.clone()).await;
+        end(consumer, fed).await
+    }
+
+    /// Sends the whole archive, compressed where the container can decompress.
+    async fn stream(&self, part: &Part, shown: bool) -> Result<()> {
+        let transport = self.capability.restore_transport();
+        let mut consumer = self.server.load(self.side, part, transport).await?;
+        let fed = match transport {
+            Transport::Zstd { .. } => self.stored_bytes(&mut consumer, shown).await,
+            Transport::Raw => {
+                let sink = async |bytes| consumer.write(bytes).await;
+                plain_bytes(self.backup, self.artifact, sink).await
+            }
+        };
+        end(consumer, fed).await
+    }
+
+    async fn stored_bytes(&self, consumer: &mut Consumer, shown: bool) -> Result<()> {
+        let mut reader = self.backup.read(self.artifact);
+        let mut sent = 0;
+        while let Some(bytes) = reader.next().await? {
+            sent += bytes.len() as u64;
+            consumer.write(bytes).await?;
+            if shown {
+                self.observer.observe(&Event::Progress {
+                    artifact: self.artifact.name.to_string(),
+                    bytes: sent,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How to divide the archive; `None` where one program shall load it all.
+    async fn division(&self) -> Result<Option<Division>> {
+        if self.artifact.raw_size < WORTH_DIVIDING || self.capability.workers() < 2 {
+            return Ok(None);
+        }
+        // An owner who lost the right to write cannot load behind the definitions: grants come with them.
+        if !self.server.is_superuser().await? {
+            return Ok(None);
+        }
+        let limits = Limits {
+            raw_size: self.artifact.raw_size,
+        };
+        let (mut input, mut output) = unseal(limits, Box::new(RawInspector::new()));
+        let mut reader = self.backup.read(self.artifact);
+        let feed = async {
+            while let Some(bytes) = reader.next().await? {
+                input.push(bytes).await?;
+            }
+            // Only an archive without data comes here before its contents have been read.
+            std::future::pending::<Result<Option<Division>>>().await
+        };
+        let find = async {
+            let mut inspector = ArchiveInspector::with_entries();
+            let mut seen = BytesMut::new();
+            while seen.len() < LONGEST_CONTENTS {
+                let Some(bytes) = output.next().await? else {
+                    return Ok(None);
+                };
+                inspector.push(&bytes)?;
+                seen.extend_from_slice(&bytes);
+                if let Some((end, entries)) = inspector.contents() {
+                    let end = usize::try_from(end).unwrap_or(usize::MAX).min(seen.len());
+                    let phases = phases(entries, self.facts, self.capability.workers());
+                    let contents = seen.split_to(end).freeze();
+                    return Ok(phases.map(|phases| Division { contents, phases }));
+                }
+            }
+            Ok(None)
+        };
+        tokio::select! {
+            division = find => division,
+            failed = feed => failed,
+        }
+    }
+}
+
+/// The end of a program, or why it was not fed to its end: its own last words come first.
+async fn end(consumer: Consumer, fed: Result<()>) -> Result<()> {
+    match fed {
+        Ok(()) => consumer.finish().await.map(|_| ()),
+        Err(error) => {
+            consumer.abort().await;
+            Err::<(), Error>(error)
+        }
+    }
+}
