@@ -101,12 +101,30 @@ pub async fn backup(
     };
     let lock = match request.dry_run {
         true => None,
-        false => Some(take_lock(context, &stack.name, &id, &image, "backup", request.wait).await?),
+        false => Some(
+            context
+                .unless_cancelled(take_lock(
+                    context,
+                    &stack.name,
+                    &id,
+                    &image,
+                    "backup",
+                    request.wait,
+                ))
+                .await?,
+        ),
     };
-    let outcome = locked(context, &request, &stack, &services, &id, observer).await;
-    if let Some(lock) = lock {
-        lock.release().await?;
-    }
+    let outcome = locked(
+        context,
+        &request,
+        &stack,
+        &services,
+        &id,
+        lock.as_ref(),
+        observer,
+    )
+    .await;
+    release(lock, observer).await;
     let report = outcome?;
     if let BackupReport::Done(finished) = report {
         return Ok(BackupReport::Done(Box::new(Finished {
@@ -136,12 +154,26 @@ pub(super) async fn take_lock(
                 .await?
         }
     };
-    engine.sweep().await?;
+    // What stays is swept by the next run.
+    let _ = engine.sweep().await;
     // Whoever wrote these no longer holds the lock: they are dead.
     for dead in journal::unfinished(&context.state, stack) {
         journal::close(&context.state, &dead.plan.run)?;
     }
     Ok(lock)
+}
+
+/// Gives the stack's lock back. What the run has done stands, whatever becomes of the lock.
+pub(super) async fn release(lock: Option<StackLock>, observer: &dyn Observer) {
+    let Some(lock) = lock else { return };
+    if let Err(error) = lock.release().await {
+        observer.observe(&Event::Warning {
+            message: format!(
+                "the lock could not be given back, it lapses within five minutes: {}",
+                error.chain()
+            ),
+        });
+    }
 }
 
 async fn locked(
@@ -150,6 +182,7 @@ async fn locked(
     stack: &Stack,
     services: &[Service],
     id: &BackupId,
+    lock: Option<&StackLock>,
     observer: &dyn Observer,
 ) -> Result<BackupReport> {
     let options = request
@@ -175,9 +208,9 @@ async fn locked(
         stack: stack.name.clone(),
         steps,
     };
-    if request.dry_run {
+    let Some(lock) = lock else {
         return Ok(BackupReport::Planned(plan));
-    }
+    };
     observer.observe(&Event::RunStarted {
         operation: "backup",
         run: id.to_string(),
@@ -205,7 +238,7 @@ async fn locked(
         commit: None,
     };
     let journal = Journal::begin(&context.state, &plan)?;
-    let result = execute(&plan, &mut run, journal, context, observer).await;
+    let result = execute(&plan, &mut run, journal, context, lock, observer).await;
     if result.is_err() {
         run.give_up().await;
     }

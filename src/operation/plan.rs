@@ -1,6 +1,8 @@
 //! What a run is going to do, as values: printed by `--dry-run`, run by one executor, kept in a journal.
 
+use super::Context;
 use super::journal::Journal;
+use crate::docker::lock::StackLock;
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::stack::ArtifactName;
@@ -149,12 +151,14 @@ pub(super) trait Executor {
     async fn undo(&mut self, step: &Step) -> Result<()>;
 }
 
-/// Runs `plan` step by step, journalled; where a step fails, undoes those that were begun.
+/// Runs `plan` step by step, journalled, for as long as `lock` is held; where a step fails, undoes
+/// those that were begun.
 pub(super) async fn execute(
     plan: &Plan,
     executor: &mut impl Executor,
     mut journal: Journal,
-    cancelled: &crate::operation::Context,
+    context: &Context,
+    lock: &StackLock,
     observer: &dyn Observer,
 ) -> Result<()> {
     for (index, step) in plan.steps.iter().enumerate() {
@@ -162,7 +166,14 @@ pub(super) async fn execute(
             step: step.to_string(),
         });
         journal.started(index)?;
-        if let Err(error) = cancelled.unless_cancelled(executor.perform(step)).await {
+        let performed = context.unless_cancelled(async {
+            tokio::select! {
+                biased;
+                lost = lock.lost() => Err(lost),
+                performed = executor.perform(step) => performed,
+            }
+        });
+        if let Err(error) = performed.await {
             for begun in plan.steps[..=index].iter().rev() {
                 if let Err(left) = executor.undo(begun).await {
                     observer.observe(&Event::Warning {

@@ -1,11 +1,12 @@
 //! Bringing a backup back: verified first, loaded beside, compared, swapped last, the old one kept.
 
 use super::Context;
-use super::backup::{end_dead_sessions, take_lock};
+use super::backup::{end_dead_sessions, release, take_lock};
 use super::journal::Journal;
 use super::load::Loading;
 use super::plan::{Executor, Plan, Step, execute};
 use super::sources::{SourcesByStack, find_stack, postgres_services, ready_server};
+use crate::docker::lock::StackLock;
 use crate::error::{Error, Result, nearest};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId, Facts};
@@ -86,24 +87,31 @@ pub async fn restore(
     let lock = match request.dry_run {
         true => None,
         false => Some(
-            take_lock(
-                context,
-                &stack.name,
-                &run,
-                &first.image_id,
-                "restore",
-                request.wait,
-            )
-            .await?,
+            context
+                .unless_cancelled(take_lock(
+                    context,
+                    &stack.name,
+                    &run,
+                    &first.image_id,
+                    "restore",
+                    request.wait,
+                ))
+                .await?,
         ),
     };
     let outcome = locked(
-        context, &request, &stack, &services, &backup, selected, &run, observer,
+        context,
+        &request,
+        &stack,
+        &services,
+        &backup,
+        selected,
+        &run,
+        lock.as_ref(),
+        observer,
     )
     .await;
-    if let Some(lock) = lock {
-        lock.release().await?;
-    }
+    release(lock, observer).await;
     outcome.map(|report| RestoreReport {
         duration: begun.elapsed(),
         ..report
@@ -176,6 +184,7 @@ async fn locked(
     backup: &Backup,
     selected: Vec<Artifact>,
     run: &BackupId,
+    lock: Option<&StackLock>,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let facts = backup.facts().await?;
@@ -205,14 +214,14 @@ async fn locked(
             request, stack, backup, &selected, &facts, &servers, run,
         ))
         .await?;
-    if request.dry_run {
+    let Some(lock) = lock else {
         return Ok(RestoreReport {
             plan,
             done: false,
             kept,
             duration: Duration::ZERO,
         });
-    }
+    };
     observer.observe(&Event::RunStarted {
         operation: "restore",
         run: run.to_string(),
@@ -226,7 +235,7 @@ async fn locked(
         observer,
     };
     let journal = Journal::begin(&context.state, &plan)?;
-    execute(&plan, &mut work, journal, context, observer).await?;
+    execute(&plan, &mut work, journal, context, lock, observer).await?;
     Ok(RestoreReport {
         plan,
         done: true,

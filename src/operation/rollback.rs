@@ -3,7 +3,7 @@
 //! What was kept is written on the databases themselves, so this works from any machine.
 
 use super::Context;
-use super::backup::take_lock;
+use super::backup::{release, take_lock};
 use super::journal::Journal;
 use super::plan::{Executor, Plan, Step, execute};
 use super::sources::{SourcesByStack, find_stack, postgres_services, ready_server};
@@ -61,15 +61,16 @@ pub async fn rollback(
     let lock = match request.dry_run {
         true => None,
         false => Some(
-            take_lock(
-                context,
-                &stack.name,
-                &run,
-                &first.image_id,
-                "rollback",
-                request.wait,
-            )
-            .await?,
+            context
+                .unless_cancelled(take_lock(
+                    context,
+                    &stack.name,
+                    &run,
+                    &first.image_id,
+                    "rollback",
+                    request.wait,
+                ))
+                .await?,
         ),
     };
     let outcome = async {
@@ -135,9 +136,9 @@ pub async fn rollback(
             stack: stack.name.clone(),
             steps,
         };
-        if request.dry_run {
+        let Some(lock) = lock.as_ref() else {
             return Ok(RollbackReport { plan, done: false });
-        }
+        };
         observer.observe(&Event::RunStarted {
             operation: "rollback",
             run: run.to_string(),
@@ -145,13 +146,11 @@ pub async fn rollback(
         });
         let mut work = Work { servers, run: &run };
         let journal = Journal::begin(&context.state, &plan)?;
-        execute(&plan, &mut work, journal, context, observer).await?;
+        execute(&plan, &mut work, journal, context, lock, observer).await?;
         Ok(RollbackReport { plan, done: true })
     }
     .await;
-    if let Some(lock) = lock {
-        lock.release().await?;
-    }
+    release(lock, observer).await;
     outcome
 }
 

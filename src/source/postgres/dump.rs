@@ -71,7 +71,11 @@ impl Capture {
     /// With the program's own last words where it failed.
     pub async fn finish(self, inspected: serde_json::Value) -> Result<(Proof, serde_json::Value)> {
         let proof = self.producer.finish().await?;
-        drop(self.snapshot);
+        if let Some(snapshot) = self.snapshot {
+            // A session that just goes away is a line in the server's log. The dump has ended: that
+            // this one's end may fail changes nothing.
+            let _ = snapshot.execute("commit").await;
+        }
         let facts = if self.media_type == DUMP_MEDIA_TYPE {
             serde_json::json!({ "properties": self.properties, "dump": inspected })
         } else {
