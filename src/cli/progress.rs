@@ -30,15 +30,20 @@ impl Bars {
         match event {
             Event::ArtifactStarted { artifact, expected } => {
                 let template = match expected {
-                    Some(_) => "{msg}  {bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
-                    None => "{msg}  {spinner} {bytes}  {bytes_per_sec}",
+                    Some(_) => {
+                        "{msg}  {bar:24} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left"
+                    }
+                    None => "{msg}  {spinner} {decimal_bytes}  {decimal_bytes_per_sec}",
                 };
-                let bar = expected.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+                // Added before anything is set: a bar of its own would draw itself past the others.
+                let bar = self
+                    .all
+                    .add(expected.map_or_else(ProgressBar::new_spinner, ProgressBar::new));
                 if let Ok(style) = ProgressStyle::with_template(template) {
                     bar.set_style(style.progress_chars("=> "));
                 }
                 bar.set_message(super::output::harmless(artifact));
-                running.insert(artifact.clone(), self.all.add(bar));
+                running.insert(artifact.clone(), bar);
             }
             Event::Progress { artifact, bytes } => {
                 if let Some(bar) = running.get(artifact) {

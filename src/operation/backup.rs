@@ -303,7 +303,7 @@ async fn inspect(
         let globals = ArtifactName::Globals {
             service: service.name.clone(),
         };
-        let databases = server.databases().await?.into_iter().map(Some);
+        let databases = server.databases_to_capture().await?.into_iter().map(Some);
         for database in std::iter::once(None).chain(databases) {
             let name = match &database {
                 None => globals.clone(),
@@ -358,8 +358,12 @@ pub(super) async fn end_dead_sessions(server: &Server) {
         .await;
 }
 
-/// Raw sizes of the newest complete backup's artifacts. A hint for warnings and progress bars only.
-async fn previous_sizes(repository: &Repository, stack: &str) -> BTreeMap<ArtifactName, u64> {
+/// The sizes of the newest complete backup's artifacts, plain and stored. A hint for warnings and
+/// progress bars only.
+async fn previous_sizes(
+    repository: &Repository,
+    stack: &str,
+) -> BTreeMap<ArtifactName, (u64, u64)> {
     let Ok(entries) = repository.list(stack).await else {
         return BTreeMap::new();
     };
@@ -372,7 +376,10 @@ async fn previous_sizes(repository: &Repository, stack: &str) -> BTreeMap<Artifa
     };
     let artifacts = backup.manifest().artifacts.iter();
     artifacts
-        .map(|artifact| (artifact.name.clone(), artifact.raw_size))
+        .map(|artifact| {
+            let sizes = (artifact.raw_size, artifact.stored_size);
+            (artifact.name.clone(), sizes)
+        })
         .collect()
 }
 
@@ -385,7 +392,7 @@ struct Run<'a> {
     stack_json: serde_json::Value,
     id: &'a BackupId,
     sources: Vec<Planned>,
-    previous: BTreeMap<ArtifactName, u64>,
+    previous: BTreeMap<ArtifactName, (u64, u64)>,
     writer: Option<BackupWriter>,
     observer: &'a dyn Observer,
     started: DateTime<Utc>,
@@ -433,7 +440,7 @@ impl Run<'_> {
         let started = self.context.now();
         self.observer.observe(&Event::ArtifactStarted {
             artifact: name.to_string(),
-            expected: self.previous.get(name).copied(),
+            expected: self.previous.get(name).map(|(_, stored)| *stored),
         });
         let compress = self.options.compress;
         let mut capture = match &source.database {
@@ -462,7 +469,7 @@ impl Run<'_> {
             self.warn(note.clone());
         }
         self.notes.extend(notes);
-        if let Some(previous) = self.previous.get(name)
+        if let Some((previous, _)) = self.previous.get(name)
             && raw_size < previous / 2
         {
             let text = format!(

@@ -207,12 +207,27 @@ impl Server {
     /// The databases that can be connected to, templates excluded, by name. Asked with the image's
     /// own `psql`, which is there wherever `pg_dump` is.
     pub async fn databases(&self) -> Result<Vec<Database>> {
-        let rows = self
-            .psql(
-                "select datname, pg_database_size(oid) from pg_database \
-                 where datallowconn and not datistemplate order by datname",
-            )
-            .await?;
+        self.databases_where("true").await
+    }
+
+    /// The databases that a backup holds: all but those that lifeboat itself keeps aside or is
+    /// restoring into, which carry its mark.
+    pub async fn databases_to_capture(&self) -> Result<Vec<Database>> {
+        self.databases_where(
+            "not exists (select from pg_db_role_setting s, unnest(s.setconfig) entry \
+             where s.setdatabase = d.oid and s.setrole = 0 and entry like 'lifeboat.%')",
+        )
+        .await
+    }
+
+    async fn databases_where(&self, condition: &str) -> Result<Vec<Database>> {
+        // A connection limit of -2 marks what an interrupted DROP DATABASE has left (PostgreSQL 15.4).
+        let query = format!(
+            "select datname, pg_database_size(oid) from pg_database d \
+             where datallowconn and not datistemplate and datconnlimit <> -2 and {condition} \
+             order by datname"
+        );
+        let rows = self.psql(&query).await?;
         rows.iter()
             .map(|row| match &row[..] {
                 [name, size] => Ok(Database {
