@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a server that is just starting may take before a capture or a restore gives up on it.
-pub(super) const READY_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const READY_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What the configuration says about a stack's sources.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +34,7 @@ pub type SourcesByStack = BTreeMap<String, SourceOptions>;
 pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
     let stacks = engine.containers().await?;
     let mut with_sources = Vec::new();
-    for stack in stacks.iter() {
+    for stack in &stacks {
         if !postgres_services(engine, stack).await?.is_empty() {
             with_sources.push(stack.name.as_str());
         }

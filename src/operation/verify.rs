@@ -15,7 +15,7 @@ use crate::source::postgres::archive::ArchiveInspector;
 use std::time::{Duration, Instant};
 
 /// How long a scratch container may live: a very large archive takes its time.
-const SCRATCH_LIFETIME: Duration = Duration::from_secs(12 * 3600);
+const SCRATCH_LIFETIME: Duration = Duration::from_hours(12);
 
 /// What to verify.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ async fn deep(
             Err(error) if error.kind() == Kind::Damaged => {
                 verified
                     .damaged
-                    .push(format!("{}: {}", artifact.name, error.chain()))
+                    .push(format!("{}: {}", artifact.name, error.chain()));
             }
             Err(error) => return Err(error),
         }
@@ -170,7 +170,7 @@ async fn deep(
                 Err(Unchecked::Damage(error)) => {
                     verified
                         .damaged
-                        .push(format!("{}: {}", artifact.name, error.chain()))
+                        .push(format!("{}: {}", artifact.name, error.chain()));
                 }
             }
         }

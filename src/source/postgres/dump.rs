@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A dump that prints nothing for so long hangs: a lock wait ends by itself long before.
-const IDLE_LIMIT: Duration = Duration::from_secs(30 * 60);
+const IDLE_LIMIT: Duration = Duration::from_mins(30);
 /// Milliseconds that `pg_dump` waits for a table that somebody has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=60000";
 /// Compression level beside the data. It is transport: higher ones take memory and time from the database.
@@ -195,7 +195,7 @@ impl Server {
     }
 
     /// Starts a dump of roles and memberships. Without password verifiers where the role may not read
-    /// them (pg_authid is for superusers), which the notes then say.
+    /// them (`pg_authid` is for superusers), which the notes then say.
     pub async fn dump_globals(
         &self,
         capability: Capability,

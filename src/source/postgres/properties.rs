@@ -71,7 +71,7 @@ pub struct Extension {
 }
 
 /// Settings that PostgreSQL keeps as lists: their value is already a list of quoted names
-/// (`variable_is_guc_list_quote` in pg_dump's dumputils.c) and must not be quoted again as one text.
+/// (`variable_is_guc_list_quote` in `pg_dump`'s dumputils.c) and must not be quoted again as one text.
 const LISTS: [&str; 5] = [
     "local_preload_libraries",
     "search_path",

@@ -1,0 +1,41 @@
+# Everything starts here; each target sets up what it needs. As root on Debian or Ubuntu that includes a Docker
+# engine; anywhere else, an engine that answers is enough.
+
+PREFIX ?= /usr/local
+LAB := tests/lab/lab
+
+.PHONY: demo demo-down test soak bench lint install
+
+demo: target/release/lifeboat ## back up the ProcGenie stack, lose a table, bring it back
+	LIFEBOAT=$(CURDIR)/target/release/lifeboat tests/lab/demo
+
+demo-down: ## remove what the demo made
+	tests/lab/demo down
+
+test: .toolchain ## set the lab up and run every test
+	$(LAB) up
+	eval "$$($(LAB) env)" && tests/run
+
+soak: .toolchain ## the same tests with bigger numbers
+	$(LAB) up
+	eval "$$($(LAB) env)" && LIFEBOAT_SOAK=1 tests/run
+
+bench: target/release/lifeboat ## measure; one workload with W=dump
+	$(LAB) up
+	eval "$$($(LAB) env)" && tests/bench/run $(W)
+
+lint: .toolchain
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+
+install: target/release/lifeboat
+	install -D -m 0755 target/release/lifeboat $(DESTDIR)$(PREFIX)/bin/lifeboat
+	target/release/lifeboat man --output $(DESTDIR)$(PREFIX)/share/man/man1
+
+.PHONY: target/release/lifeboat .toolchain
+target/release/lifeboat: .toolchain
+	cargo build --release --locked --bin lifeboat
+
+.toolchain:
+	@command -v cc >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2; exit 1; }
