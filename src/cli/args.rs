@@ -1,5 +1,11 @@
 //! The arguments, as clap reads them. What stands here is what `--help` and the man pages say.
 
+#![expect(
+    clippy::doc_markdown,
+    rustdoc::bare_urls,
+    reason = "these comments are the help texts, which are no Markdown"
+)]
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -23,6 +29,7 @@ pub(super) struct Arguments {
 }
 
 /// Options of every command.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args, Clone)]
 pub(super) struct Global {
     /// Where backups live: a name from lifeboat.toml, a path or file:///path [LIFEBOAT_REPOSITORY; default: ./lifeboat-backups]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::io::{IsTerminal, Write};
 
 /// How to print.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Output {
     json: bool,
     quiet: bool,
@@ -47,9 +48,9 @@ impl Output {
             {
                 object.extend(fields);
             }
-            self.to_stdout(&object.to_string());
+            Self::to_stdout(&object.to_string());
         } else if !text.is_empty() {
-            self.to_stdout(text.trim_end_matches('\n'));
+            Self::to_stdout(&harmless_lines(text.trim_end_matches('\n')));
         }
     }
 
@@ -70,7 +71,7 @@ impl Output {
                 "message": error.chain(),
                 "hint": error.hint_text(),
             });
-            self.to_stdout(&line.to_string());
+            Self::to_stdout(&line.to_string());
             return;
         }
         self.to_stderr(&format!("error: {}", error.chain()));
@@ -79,8 +80,7 @@ impl Output {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "the one place that prints results")]
-    fn to_stdout(&self, text: &str) {
+    fn to_stdout(text: &str) {
         let mut out = std::io::stdout().lock();
         // A reader that has gone away (head) is no failure of ours.
         let _ = writeln!(out, "{text}");
@@ -88,6 +88,7 @@ impl Output {
     }
 
     fn to_stderr(&self, text: &str) {
+        let text = &harmless_lines(text);
         match &self.bars {
             Some(bars) => bars.println(text),
             None => {
@@ -122,7 +123,7 @@ impl Observer for Output {
             if !matches!(event, Event::Progress { .. })
                 && let Ok(line) = serde_json::to_string(event)
             {
-                self.to_stdout(&line);
+                Self::to_stdout(&line);
             }
             return;
         }
@@ -202,6 +203,12 @@ pub(super) fn harmless(text: &str) -> String {
             escaped
         })
         .collect()
+}
+
+/// As [`harmless`], for text of several lines.
+fn harmless_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(harmless).collect();
+    lines.join("\n")
 }
 
 /// A table without frames, as `docker` prints them.

@@ -46,14 +46,14 @@ impl Session {
 
     /// Where the repository is: the option, the variable, the only one of the configuration, the default.
     pub(super) fn location(&self) -> Result<Location> {
-        let configured = &self.loaded.config.repository;
+        let repositories = &self.loaded.config.repository;
         let Some(named) = &self.repository else {
-            let mut urls = configured.values();
+            let mut urls = repositories.values();
             return match (urls.next(), urls.next()) {
                 (Some(only), None) => only.url.as_ref().parse(),
                 (None, _) => DEFAULT_REPOSITORY.parse(),
                 _ => {
-                    let names: Vec<&str> = configured.keys().map(String::as_str).collect();
+                    let names: Vec<&str> = repositories.keys().map(String::as_str).collect();
                     Err(
                         Error::usage("several repositories are configured: say which one")
                             .hint(format!("--repository {}", names.join(" or "))),
@@ -61,17 +61,17 @@ impl Session {
                 }
             };
         };
-        if let Some(repository) = configured.get(named) {
+        if let Some(repository) = repositories.get(named) {
             return repository.url.as_ref().parse();
         }
         let looks_like_a_name = !named.contains(['/', ':', '.']);
-        if looks_like_a_name && !std::path::Path::new(named).exists() && !configured.is_empty() {
-            let near = nearest(named, configured.keys().map(String::as_str)).join(" or ");
-            let names: Vec<&str> = configured.keys().map(String::as_str).collect();
+        if looks_like_a_name && !std::path::Path::new(named).exists() && !repositories.is_empty() {
+            let near = nearest(named, repositories.keys().map(String::as_str)).join(" or ");
+            let known: Vec<&str> = repositories.keys().map(String::as_str).collect();
             return Err(
                 Error::usage(format!("no repository is called {named:?}")).hint(
                     if near.is_empty() {
-                        format!("lifeboat.toml has {}", names.join(", "))
+                        format!("lifeboat.toml has {}", known.join(", "))
                     } else {
                         format!("did you mean {near}?")
                     },

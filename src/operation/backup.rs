@@ -1,10 +1,12 @@
 //! Capturing a stack: every source streamed into one repository, committed as a whole or not at all.
 
 use super::Context;
+use super::inventory::{Planned, inventory};
 use super::journal::Journal;
+use super::lock::{Claim, release};
 use super::plan::{Executor, Plan, Step, execute};
-use super::sources::{SourceOptions, SourcesByStack, find_stack, postgres_services, ready_server};
-use super::{journal, recipe};
+use super::recipe;
+use super::sources::{SourceOptions, SourcesByStack, find_stack, first_image, postgres_services};
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
@@ -13,7 +15,7 @@ use crate::manifest::{
 };
 use crate::pipeline::{SealOptions, seal};
 use crate::repository::{BackupWriter, Entry, Repository};
-use crate::source::postgres::{Capability, Capture, Database, Server};
+use crate::source::postgres::Capture;
 use crate::stack::{ArtifactName, Service, Stack};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -90,30 +92,15 @@ pub async fn backup(
     let stack = find_stack(engine, request.stack.as_deref()).await?;
     let id = context.new_id()?;
     let services = postgres_services(engine, &stack).await?;
-    let image = match services.first() {
-        Some(service) => service.image_id.clone(),
-        None => {
-            return Err(
-                Error::usage(format!("stack {} has no database to back up", stack.name))
-                    .hint("label the container lifeboat.source=postgres if it is one"),
-            );
-        }
+    let claim = Claim {
+        stack: &stack.name,
+        run: &id,
+        image: first_image(&services, &stack)?,
+        operation: "backup",
+        wait: request.wait,
+        dry_run: request.dry_run,
     };
-    let lock = match request.dry_run {
-        true => None,
-        false => Some(
-            context
-                .unless_cancelled(take_lock(
-                    context,
-                    &stack.name,
-                    &id,
-                    &image,
-                    "backup",
-                    request.wait,
-                ))
-                .await?,
-        ),
-    };
+    let lock = claim.take(context).await?;
     let outcome = locked(
         context,
         &request,
@@ -125,55 +112,11 @@ pub async fn backup(
     )
     .await;
     release(lock, observer).await;
-    let report = outcome?;
-    if let BackupReport::Done(finished) = report {
-        return Ok(BackupReport::Done(Box::new(Finished {
-            duration: begun.elapsed(),
-            ..*finished
-        })));
+    let mut report = outcome?;
+    if let BackupReport::Done(finished) = &mut report {
+        finished.duration = begun.elapsed();
     }
     Ok(report)
-}
-
-/// Takes the stack's lock, at once or within `wait`, and puts right what a dead run left behind.
-pub(super) async fn take_lock(
-    context: &Context,
-    stack: &str,
-    run: &BackupId,
-    image: &str,
-    operation: &str,
-    wait: Option<Duration>,
-) -> Result<StackLock> {
-    let engine = context.engine()?;
-    let owner = context.owner(run)?;
-    let lock = match wait {
-        None => engine.lock(stack, &owner, image, operation).await?,
-        Some(wait) => {
-            engine
-                .lock_waiting(stack, &owner, image, operation, wait)
-                .await?
-        }
-    };
-    // What stays is swept by the next run.
-    let _ = engine.sweep().await;
-    // Whoever wrote these no longer holds the lock: they are dead.
-    for dead in journal::unfinished(&context.state, stack) {
-        journal::close(&context.state, &dead.plan.run)?;
-    }
-    Ok(lock)
-}
-
-/// Gives the stack's lock back. What the run has done stands, whatever becomes of the lock.
-pub(super) async fn release(lock: Option<StackLock>, observer: &dyn Observer) {
-    let Some(lock) = lock else { return };
-    if let Err(error) = lock.release().await {
-        observer.observe(&Event::Warning {
-            message: format!(
-                "the lock could not be given back, it lapses within five minutes: {}",
-                error.chain()
-            ),
-        });
-    }
 }
 
 async fn locked(
@@ -191,7 +134,14 @@ async fn locked(
         .cloned()
         .unwrap_or_default();
     let sources = context
-        .unless_cancelled(inspect(context, request, &options, services, id))
+        .unless_cancelled(inventory(
+            context,
+            request,
+            &options,
+            services,
+            id,
+            lock.is_some(),
+        ))
         .await?;
     let mut steps: Vec<Step> = sources
         .iter()
@@ -265,99 +215,6 @@ async fn locked(
     })))
 }
 
-/// One artifact that is going to be captured.
-struct Planned {
-    name: ArtifactName,
-    server: Server,
-    capability: Capability,
-    version: String,
-    /// `None` for the globals.
-    database: Option<Database>,
-}
-
-/// Asks every service what it holds. Everything that can be known to fail fails here, before a byte is written.
-async fn inspect(
-    context: &Context,
-    request: &BackupRequest,
-    options: &SourceOptions,
-    services: &[Service],
-    id: &BackupId,
-) -> Result<Vec<Planned>> {
-    let mut planned = Vec::new();
-    let excluded =
-        |name: &ArtifactName| options.exclude.iter().any(|pattern| name.matches(pattern));
-    let wanted = |name: &ArtifactName| {
-        (request.only.is_empty() || request.only.iter().any(|pattern| name.matches(pattern)))
-            && !excluded(name)
-    };
-    let mut seen = Vec::new();
-    for service in services {
-        let service_pattern = format!("postgres/{}", crate::stack::encode(&service.name));
-        if options.exclude.contains(&service_pattern) {
-            continue;
-        }
-        let server = ready_server(context, service, options, id.as_str()).await?;
-        end_dead_sessions(&server).await;
-        let version = server.version().await?;
-        let capability = server.capability().await?;
-        let globals = ArtifactName::Globals {
-            service: service.name.clone(),
-        };
-        let databases = server.databases_to_capture().await?.into_iter().map(Some);
-        for database in std::iter::once(None).chain(databases) {
-            let name = match &database {
-                None => globals.clone(),
-                Some(database) => ArtifactName::Database {
-                    service: service.name.clone(),
-                    database: database.name.clone(),
-                },
-            };
-            seen.push(name.to_string());
-            if wanted(&name) {
-                planned.push(Planned {
-                    name,
-                    server: server.clone(),
-                    capability,
-                    version: version.clone(),
-                    database,
-                });
-            }
-        }
-    }
-    for pattern in &request.only {
-        if !planned.iter().any(|planned| planned.name.matches(pattern)) {
-            let near = crate::error::nearest(pattern, seen.iter().map(String::as_str));
-            let error = Error::usage(format!("nothing of the stack is called {pattern:?}"));
-            return Err(error.hint(match near.is_empty() {
-                true => format!("the stack has {}", seen.join(", ")),
-                false => format!("did you mean {}?", near.join(" or ")),
-            }));
-        }
-    }
-    if planned.is_empty() {
-        return Err(Error::usage(
-            "everything of this stack is excluded: there is nothing to back up",
-        ));
-    }
-    Ok(planned)
-}
-
-/// Ends what dead runs of lifeboat still do on the server: when a client goes away, its exec keeps
-/// running. Called with the stack's lock held, so whoever has such a session is dead.
-pub(super) async fn end_dead_sessions(server: &Server) {
-    let Ok(session) = server.connect("postgres").await else {
-        // Without SQL there is nothing to be done about them, and a dump still works.
-        return;
-    };
-    let _ = session
-        .query(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where application_name ~ '^lifeboat-[0-9]{8}T[0-9]{6}Z-[a-z0-9]{4}$' and application_name <> $1",
-            &[&server.application_name()],
-        )
-        .await;
-}
-
 /// The sizes of the newest complete backup's artifacts, plain and stored. A hint for warnings and
 /// progress bars only.
 async fn previous_sizes(
@@ -414,7 +271,9 @@ impl Executor for Run<'_> {
                     self.missing.push(reason);
                     Ok(())
                 }
-                result => result,
+                result => {
+                    result.map_err(|error| error.while_doing(format!("cannot capture {artifact}")))
+                }
             },
             Step::Commit { .. } => self.commit().await,
             _ => Err(Error::failed("a backup has no such step")),
@@ -511,10 +370,12 @@ impl Run<'_> {
         let mut upload = writer.upload(&capture.name, &encoding)?;
         let (mut input, mut output) = seal(&options, capture.inspector())?;
         let artifact = capture.name.to_string();
+        let mut ended = false;
         let read = async {
             while let Some(bytes) = capture.next().await? {
                 input.push(bytes).await?;
             }
+            ended = true;
             input.finish().await
         };
         let write = async {
@@ -533,7 +394,12 @@ impl Run<'_> {
             Ok((measured, ())) => measured,
             Err(error) => {
                 upload.abort().await;
-                return Err(error);
+                // A program that failed leaves a stream that is too short; its own words say why.
+                let said = match ended {
+                    true => capture.finish(serde_json::Value::Null).await.err(),
+                    false => None,
+                };
+                return Err(said.unwrap_or(error));
             }
         };
         let name = capture.name.clone();
@@ -621,7 +487,7 @@ impl Run<'_> {
                 continue;
             }
             done.push(service);
-            if let Ok(session) = source.server.connect("postgres").await {
+            if let Ok(session) = source.server.maintenance(&[]).await {
                 let _ = session
                     .query(
                         "select pg_terminate_backend(pid) from pg_stat_activity \

@@ -152,7 +152,7 @@ async fn check_engine(
             match (
                 server.version().await,
                 server.databases().await,
-                server.connect("postgres").await,
+                server.maintenance(&[]).await,
             ) {
                 (Ok(version), Ok(databases), Ok(_)) => checks.push(Check::ok(
                     subject,

@@ -1,6 +1,6 @@
 //! One artifact, plain: what stock tools read.
 
-use super::restore::plain_bytes;
+use super::plain::plain_bytes;
 use crate::error::{Error, Result, nearest};
 use crate::repository::{Entry, Repository};
 use bytes::Bytes;

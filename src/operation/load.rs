@@ -1,6 +1,6 @@
 //! Feeding one archive to the programs that load it: to one, or to several side by side.
 
-use super::restore::plain_bytes;
+use super::plain::plain_bytes;
 use crate::docker::exec::{Consumer, Transport};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};

@@ -22,6 +22,15 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// What would be done, a line a step.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps
+            .iter()
+            .try_for_each(|step| writeln!(f, "would {step}"))
+    }
+}
+
 /// One step. Those that make something name what undoes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]

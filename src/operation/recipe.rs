@@ -34,7 +34,7 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
             "\n## {step}. Roles of service {shown}\n\n\
              `CONTAINER` is the container that runs PostgreSQL {version} or newer ({image}). Roles that exist there\n\
              already give errors that can be passed over.\n\n\
-             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'psql -X -U \"${{POSTGRES_USER:-postgres}}\" -d postgres'\n```\n",
+             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'psql -X -U \"${{POSTGRES_USER:-postgres}}\" -d template1'\n```\n",
             shown = plain(service),
             version = plain(&artifact.engine_version),
             image = plain(&artifact.image),
@@ -47,8 +47,8 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
             text,
             "\n## {step}. {name}\n\n\
              Makes the database under its own name, with its owner, encoding, settings and grants. Where one of this name is\n\
-             there, rename it first: `ALTER DATABASE … RENAME TO …`.\n\n\
-             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'pg_restore --create --exit-on-error -U \"${{POSTGRES_USER:-postgres}}\" -d postgres'\n```\n",
+             there, rename it first, connected to template1: `ALTER DATABASE … RENAME TO …`.\n\n\
+             ```sh\n{decode} \\\n  | docker exec -i \"$CONTAINER\" sh -c 'pg_restore --create --exit-on-error -U \"${{POSTGRES_USER:-postgres}}\" -d template1'\n```\n",
             name = artifact.name,
             decode = decode(artifact),
         );

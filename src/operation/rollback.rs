@@ -3,14 +3,16 @@
 //! What was kept is written on the databases themselves, so this works from any machine.
 
 use super::Context;
-use super::backup::{release, take_lock};
 use super::journal::Journal;
+use super::lock::{Claim, release};
 use super::plan::{Executor, Plan, Step, execute};
-use super::sources::{SourcesByStack, find_stack, postgres_services, ready_server};
+use super::sources::{SourcesByStack, find_stack, first_image, postgres_services, ready_server};
+use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::BackupId;
 use crate::source::postgres::{self, Marked, Role, Server, derived_name, drop_database, marked};
+use crate::stack::{Service, Stack};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,106 +54,129 @@ pub async fn rollback(
     let stack = find_stack(engine, request.stack.as_deref()).await?;
     let services = postgres_services(engine, &stack).await?;
     let run = context.new_id()?;
-    let Some(first) = services.first() else {
-        return Err(Error::usage(format!(
-            "stack {} has no database",
-            stack.name
-        )));
+    let claim = Claim {
+        stack: &stack.name,
+        run: &run,
+        image: first_image(&services, &stack)?,
+        operation: "rollback",
+        wait: request.wait,
+        dry_run: request.dry_run,
     };
-    let lock = match request.dry_run {
-        true => None,
-        false => Some(
-            context
-                .unless_cancelled(take_lock(
-                    context,
-                    &stack.name,
-                    &run,
-                    &first.image_id,
-                    "rollback",
-                    request.wait,
-                ))
-                .await?,
-        ),
-    };
-    let outcome = async {
-        let options = request
-            .sources
-            .get(&stack.name)
-            .cloned()
-            .unwrap_or_default();
-        let mut servers = BTreeMap::new();
-        let mut steps = Vec::new();
-        let mut found: Vec<(String, Marked)> = Vec::new();
-        for service in services.iter().filter(|service| service.running) {
-            let server = ready_server(context, service, &options, run.as_str()).await?;
-            let session = server.connect("postgres").await?;
-            found.extend(
-                marked(&session)
-                    .await?
-                    .into_iter()
-                    .map(|one| (service.name.clone(), one)),
-            );
-            servers.insert(service.name.clone(), server);
-        }
-        let kept = |one: &&(String, Marked)| one.1.role == Role::Kept;
-        let last = found
-            .iter()
-            .filter(kept)
-            .map(|(_, one)| one.run.clone())
-            .max();
-        for (service, one) in &found {
-            if request.discard && one.role != Role::Side {
-                steps.push(Step::DropDatabase {
-                    service: service.clone(),
-                    name: one.name.clone(),
-                });
-            } else if !request.discard && one.role == Role::Kept && Some(&one.run) == last.as_ref()
-            {
-                let exists = match servers.get(service) {
-                    Some(server) => server
-                        .databases()
-                        .await?
-                        .iter()
-                        .any(|known| known.name == one.of),
-                    None => false,
-                };
-                steps.push(Step::Swap {
-                    service: service.clone(),
-                    incoming: one.name.clone(),
-                    live: one.of.clone(),
-                    aside: exists.then(|| derived_name(&one.of, "undone", run.as_str())),
-                });
-            }
-        }
-        if steps.is_empty() {
-            return Err(Error::not_found(format!(
-                "stack {} keeps nothing from an in-place restore",
-                stack.name
-            ))
-            .hint("only lifeboat restore --in-place leaves something to roll back"));
-        }
-        let plan = Plan {
-            operation: "rollback".to_owned(),
-            run: run.to_string(),
-            stack: stack.name.clone(),
-            steps,
-        };
-        let Some(lock) = lock.as_ref() else {
-            return Ok(RollbackReport { plan, done: false });
-        };
-        observer.observe(&Event::RunStarted {
-            operation: "rollback",
-            run: run.to_string(),
-            stack: stack.name.clone(),
-        });
-        let mut work = Work { servers, run: &run };
-        let journal = Journal::begin(&context.state, &plan)?;
-        execute(&plan, &mut work, journal, context, lock, observer).await?;
-        Ok(RollbackReport { plan, done: true })
-    }
+    let lock = claim.take(context).await?;
+    let outcome = locked(
+        context,
+        &request,
+        &stack,
+        &services,
+        &run,
+        lock.as_ref(),
+        observer,
+    )
     .await;
     release(lock, observer).await;
     outcome
+}
+
+async fn locked(
+    context: &Context,
+    request: &RollbackRequest,
+    stack: &Stack,
+    services: &[Service],
+    run: &BackupId,
+    lock: Option<&StackLock>,
+    observer: &dyn Observer,
+) -> Result<RollbackReport> {
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
+    let mut servers = BTreeMap::new();
+    let mut found: Vec<Found> = Vec::new();
+    for service in services.iter().filter(|service| service.running) {
+        let server = ready_server(context, service, &options, run.as_str()).await?;
+        let session = server.maintenance(&[]).await?;
+        let of_service = marked(&session).await?.into_iter();
+        found.extend(of_service.map(|database| Found {
+            service: service.name.clone(),
+            database,
+        }));
+        servers.insert(service.name.clone(), server);
+    }
+    let steps = match request.discard {
+        true => discard(&found),
+        false => bring_back(&found, &servers, run).await?,
+    };
+    if steps.is_empty() {
+        return Err(Error::not_found(format!(
+            "stack {} keeps nothing from an in-place restore",
+            stack.name
+        ))
+        .hint("only lifeboat restore --in-place leaves something to roll back"));
+    }
+    let plan = Plan {
+        operation: "rollback".to_owned(),
+        run: run.to_string(),
+        stack: stack.name.clone(),
+        steps,
+    };
+    let Some(lock) = lock else {
+        return Ok(RollbackReport { plan, done: false });
+    };
+    observer.observe(&Event::RunStarted {
+        operation: "rollback",
+        run: run.to_string(),
+        stack: stack.name.clone(),
+    });
+    let mut work = Work { servers, run };
+    let journal = Journal::begin(&context.state, &plan)?;
+    execute(&plan, &mut work, journal, context, lock, observer).await?;
+    Ok(RollbackReport { plan, done: true })
+}
+
+/// A database that lifeboat keeps, and its service.
+struct Found {
+    service: String,
+    database: Marked,
+}
+
+/// Drops everything that is kept. Side databases are a restore's own to clear.
+fn discard(found: &[Found]) -> Vec<Step> {
+    let kept = found.iter().filter(|one| one.database.role != Role::Side);
+    kept.map(|one| Step::DropDatabase {
+        service: one.service.clone(),
+        name: one.database.name.clone(),
+    })
+    .collect()
+}
+
+/// Swaps back what the last in-place restore kept.
+async fn bring_back(
+    found: &[Found],
+    servers: &BTreeMap<String, Server>,
+    run: &BackupId,
+) -> Result<Vec<Step>> {
+    let kept = || found.iter().filter(|one| one.database.role == Role::Kept);
+    let last = kept().map(|one| &one.database.run).max();
+    let mut steps = Vec::new();
+    for one in kept().filter(|one| Some(&one.database.run) == last) {
+        let live = &one.database.of;
+        let exists = match servers.get(&one.service) {
+            Some(server) => server
+                .databases()
+                .await?
+                .iter()
+                .any(|known| known.name == *live),
+            None => false,
+        };
+        steps.push(Step::Swap {
+            service: one.service.clone(),
+            incoming: one.database.name.clone(),
+            live: live.clone(),
+            aside: exists.then(|| derived_name(live, "undone", run.as_str())),
+        });
+    }
+    Ok(steps)
 }
 
 struct Work<'a> {
@@ -187,7 +212,7 @@ impl Executor for Work<'_> {
                 .await
             }
             Step::DropDatabase { service, name } => {
-                let session = self.server(service)?.connect("postgres").await?;
+                let session = self.server(service)?.maintenance(&[]).await?;
                 drop_database(&session, name).await
             }
             _ => Err(Error::failed("a rollback has no such step")),

@@ -90,6 +90,18 @@ pub async fn postgres_services(engine: &Engine, stack: &Stack) -> Result<Vec<Ser
     Ok(found)
 }
 
+/// An image of the stack's that is on the engine for sure.
+///
+/// # Errors
+/// Usage where the stack has no database.
+pub(super) fn first_image<'a>(services: &'a [Service], stack: &Stack) -> Result<&'a str> {
+    let first = services.first().ok_or_else(|| {
+        Error::usage(format!("stack {} has no database", stack.name))
+            .hint("label the container lifeboat.source=postgres if it is one")
+    })?;
+    Ok(&first.image_id)
+}
+
 /// A service's server, once it is known to run and to accept connections.
 pub(super) async fn ready_server(
     context: &Context,
@@ -115,4 +127,20 @@ pub(super) async fn ready_server(
     let server = Server::new(context.engine()?, service, &credentials, run);
     server.wait_ready(READY_DEADLINE).await?;
     Ok(server)
+}
+
+/// Ends what dead runs of lifeboat still do on the server: when a client goes away, its exec keeps
+/// running. Called with the stack's lock held, so whoever has such a session is dead.
+pub(super) async fn end_dead_sessions(server: &Server) {
+    let Ok(session) = server.maintenance(&[]).await else {
+        // Without SQL there is nothing to be done about them, and a dump still works.
+        return;
+    };
+    let _ = session
+        .query(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where application_name ~ '^lifeboat-[0-9]{8}T[0-9]{6}Z-[a-z0-9]{4}$' and application_name <> $1",
+            &[&server.application_name()],
+        )
+        .await;
 }

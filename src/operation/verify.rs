@@ -2,7 +2,7 @@
 //! when it was captured, and letting PostgreSQL's own `pg_restore` read every archive.
 
 use super::Context;
-use super::restore::plain_bytes;
+use super::plain::plain_bytes;
 use crate::docker::exec::{Command, Transport};
 use crate::docker::scratch::ScratchOptions;
 use crate::error::{Error, Kind, Result};

@@ -9,6 +9,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod docs;
 mod exec_engine;
 mod exec_wire;
+mod faults;
+mod layers;
 mod repository;
+mod roundtrip;

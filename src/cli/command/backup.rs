@@ -26,12 +26,7 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
     let context = session.context_with_engine().await?;
     match backup(&context, request, output).await? {
         BackupReport::Planned(plan) => {
-            let text: String = plan
-                .steps
-                .iter()
-                .map(|step| format!("would {step}\n"))
-                .collect();
-            output.result("plan", &plan, &text);
+            output.result("plan", &plan, &plan.to_string());
             Ok(ExitCode::SUCCESS)
         }
         BackupReport::Done(finished) => Ok(report(&finished, output)),

@@ -27,23 +27,23 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
         before: schedules(session)?,
     };
     let checks = doctor(&context, request).await;
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for check in &checks {
         let mark = match check.outcome {
             Outcome::Ok => "ok     ",
             Outcome::Warning => "warning",
             Outcome::Failed => "FAILED ",
         };
-        text.push_str(&format!(
-            "{mark}  {}: {}\n",
+        lines.push(format!(
+            "{mark}  {}: {}",
             harmless(&check.subject),
             harmless(&check.message)
         ));
         if let Some(hint) = &check.hint {
-            text.push_str(&format!("         hint: {}\n", harmless(hint)));
+            lines.push(format!("         hint: {}", harmless(hint)));
         }
     }
-    output.result("doctor", &json!({ "checks": checks }), &text);
+    output.result("doctor", &json!({ "checks": checks }), &lines.join("\n"));
     match checks.iter().any(|check| check.outcome == Outcome::Failed) {
         true => Ok(ExitCode::from(Kind::Failed.exit_code())),
         false => Ok(ExitCode::SUCCESS),

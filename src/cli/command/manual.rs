@@ -6,10 +6,11 @@ use clap::CommandFactory;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub(super) fn completions(shell: clap_complete::Shell) -> Result<ExitCode> {
+pub(super) fn completions(shell: clap_complete::Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "lifeboat", &mut script);
-    print(&script)
+    print(&script);
+    ExitCode::SUCCESS
 }
 
 pub(super) fn man(folder: Option<&Path>) -> Result<ExitCode> {
@@ -23,16 +24,13 @@ pub(super) fn man(folder: Option<&Path>) -> Result<ExitCode> {
     clap_mangen::Man::new(Arguments::command())
         .render(&mut page)
         .or_fail(|| "cannot write the manual page")?;
-    print(&page)
+    print(&page);
+    Ok(ExitCode::SUCCESS)
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "scripts and pages go to standard output as they are"
-)]
-fn print(bytes: &[u8]) -> Result<ExitCode> {
+/// Scripts and pages go to standard output as they are.
+fn print(bytes: &[u8]) {
     use std::io::Write;
     // A reader that has gone away (head) is no failure of ours.
     let _ = std::io::stdout().lock().write_all(bytes);
-    Ok(ExitCode::SUCCESS)
 }

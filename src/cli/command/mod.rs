@@ -22,7 +22,7 @@ use std::process::ExitCode;
 pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode> {
     match &arguments.command {
         // These work anywhere, whatever the configuration says.
-        Command::Completions { shell } => return manual::completions(*shell),
+        Command::Completions { shell } => return Ok(manual::completions(*shell)),
         Command::Man { output: folder } => return manual::man(folder.as_deref()),
         _ => {}
     }

@@ -2,10 +2,9 @@
 
 use crate::cli::args::Restore;
 use crate::cli::confirm::confirm;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
 use crate::error::Result;
-use crate::operation::plan::Plan;
 use crate::operation::restore::{RestoreReport, RestoreRequest, Target, restore};
 use serde_json::json;
 use std::process::ExitCode;
@@ -35,12 +34,12 @@ pub(super) async fn run(
     };
     if arguments.dry_run {
         let report = restore(&context, request(true), output).await?;
-        output.result("plan", &report.plan, &steps(&report.plan));
+        output.result("plan", &report.plan, &report.plan.to_string());
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.in_place && !arguments.yes {
         let planned = restore(&context, request(true), output).await?;
-        output.remark(&steps(&planned.plan));
+        output.remark(&planned.plan.to_string());
         confirm(
             output,
             false,
@@ -52,20 +51,12 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A plan for people.
-pub(super) fn steps(plan: &Plan) -> String {
-    plan.steps
-        .iter()
-        .map(|step| format!("would {step}\n"))
-        .collect()
-}
-
 fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &Output) {
     let target = match &arguments.name {
         Some(name) => format!(" as {name}"),
         None => " in place".to_owned(),
     };
-    let mut text = format!(
+    let mut lines = vec![format!(
         "restored {reference}{target} in {:.1} s: loaded, compared with the backup's facts{}",
         report.duration.as_secs_f64(),
         if report.kept.is_empty() {
@@ -73,15 +64,17 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         } else {
             ", swapped"
         },
-    );
+    )];
     for (service, kept, of) in &report.kept {
-        text.push_str(&format!(
-            "\nkept in {service}: {of} as it was before, now called {kept}"
+        lines.push(format!(
+            "kept in {service}: {} as it was before, now called {}",
+            harmless(of),
+            harmless(kept)
         ));
     }
     if !report.kept.is_empty() {
-        text.push_str(&format!(
-            "\nhint: lifeboat rollback {stack} brings it back; lifeboat rollback {stack} --discard drops it",
+        lines.push(format!(
+            "hint: lifeboat rollback {stack} brings it back; lifeboat rollback {stack} --discard drops it",
             stack = report.plan.stack
         ));
     }
@@ -97,5 +90,5 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         "kept": kept,
         "seconds": report.duration.as_secs_f64(),
     });
-    output.result("restore", &value, &text);
+    output.result("restore", &value, &lines.join("\n"));
 }

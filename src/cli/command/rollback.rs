@@ -1,6 +1,5 @@
 //! `lifeboat rollback`.
 
-use super::restore::steps;
 use crate::cli::args::Rollback;
 use crate::cli::confirm::confirm;
 use crate::cli::output::Output;
@@ -26,12 +25,12 @@ pub(super) async fn run(
     };
     if arguments.dry_run {
         let report = rollback(&context, request(true), output).await?;
-        output.result("plan", &report.plan, &steps(&report.plan));
+        output.result("plan", &report.plan, &report.plan.to_string());
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.yes {
         let planned = rollback(&context, request(true), output).await?;
-        output.remark(&steps(&planned.plan));
+        output.remark(&planned.plan.to_string());
         let question = match arguments.discard {
             true => "This drops databases for good.",
             false => "This puts the databases back that served before.",
@@ -39,12 +38,8 @@ pub(super) async fn run(
         confirm(output, false, question)?;
     }
     let report = rollback(&context, request(false), output).await?;
-    let text: String = report
-        .plan
-        .steps
-        .iter()
-        .map(|step| format!("done: {step}\n"))
-        .collect();
+    let done: Vec<String> = report.plan.steps.iter().map(ToString::to_string).collect();
+    let text = format!("done: {}", done.join("\ndone: "));
     output.result("rollback", &report.plan, &text);
     Ok(ExitCode::SUCCESS)
 }

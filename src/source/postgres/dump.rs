@@ -3,7 +3,8 @@
 use super::archive::{ArchiveInspector, DumpFacts};
 use super::properties::{self, Properties};
 use super::quote::conninfo;
-use super::server::{Database, Server, Session};
+use super::server::{Database, Server};
+use super::session::{Session, is_refusal};
 use crate::docker::exec::{Command, Producer, Transport};
 use crate::error::{Error, Result};
 use crate::pipeline::{Incoming, Inspector, RawInspector};
@@ -150,7 +151,7 @@ impl Server {
                 let (id, properties) = open_snapshot(&session).await?;
                 (Some((session, id)), Some(properties))
             }
-            Err(error) if super::server::is_refusal(&error) => return Err(error),
+            Err(error) if is_refusal(&error) => return Err(error),
             Err(error) => {
                 notes.push(format!(
                     "{}: owner, settings, grants and extension versions are unavailable: {}",
@@ -201,7 +202,7 @@ impl Server {
         capability: Capability,
         compress: Compress,
     ) -> Result<Capture> {
-        let target = conninfo("postgres", self.user());
+        let target = conninfo(self.maintenance_database(), self.user());
         let mut argv = vec![
             "pg_dumpall",
             "--globals-only",

@@ -2,7 +2,7 @@
 //! statement. What exists on the target is kept as it is; what is missing is made.
 
 use super::quote::identifier;
-use super::server::{Session, describe};
+use super::session::{Session, describe};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -15,6 +15,8 @@ enum Statement<'a> {
     AboutRole(String, &'a str),
     /// `GRANT a TO b …`.
     Membership(String, String, &'a str),
+    /// `GRANT SET ON PARAMETER p TO x;`; to everybody where no role is named.
+    Parameter(Option<String>, &'a str),
     /// `CREATE TABLESPACE x …` and what is said about it.
     Tablespace(String),
     /// Session settings, comments, psql's own commands: not for replay.
@@ -69,6 +71,8 @@ pub(super) async fn replay(
                     ));
                 }
             }
+            Statement::Parameter(Some(role), text) if makes(&role) => session.execute(text).await?,
+            Statement::Parameter(None, text) if wanted.is_none() => session.execute(text).await?,
             Statement::Tablespace(name) if wanted.is_none() => {
                 done.skipped.push(format!(
                     "tablespace {name}: its directory belongs to the old machine"
@@ -179,6 +183,15 @@ fn classify(statement: &str) -> Statement<'_> {
     {
         return Statement::Membership(role, member, statement);
     }
+    if keywords("GRANT ").is_some()
+        && let Some((_, grantee)) = statement
+            .split_once(" ON PARAMETER ")
+            .and_then(|(_, parameter)| parameter.split_once(" TO "))
+    {
+        let role = name(grantee).map(|(role, _)| role);
+        let everybody = grantee.starts_with("PUBLIC");
+        return Statement::Parameter(role.filter(|_| !everybody), statement);
+    }
     match keywords("CREATE TABLESPACE ").and_then(name) {
         Some((tablespace, _)) => Statement::Tablespace(tablespace),
         None => Statement::Other,
@@ -238,6 +251,13 @@ mod tests {
             classify(grant),
             Statement::Membership("re ader".into(), "zoë".into(), grant)
         );
+        let parameter = "GRANT SET,ALTER SYSTEM ON PARAMETER log_statement TO \"zoë schön\";";
+        assert_eq!(
+            classify(parameter),
+            Statement::Parameter(Some("zoë schön".into()), parameter)
+        );
+        let everybody = "GRANT SET ON PARAMETER log_statement TO PUBLIC;";
+        assert_eq!(classify(everybody), Statement::Parameter(None, everybody));
         assert_eq!(classify("\\restrict x"), Statement::Other);
         assert_eq!(
             classify("CREATE TABLESPACE fast OWNER x LOCATION '/srv';"),

@@ -1,13 +1,13 @@
 //! Restoring: a dump is loaded into a new database beside the live one, compared with its facts, and
 //! only then given a name that somebody uses.
 
-use super::archive::DumpFacts;
 use super::dump::DatabaseFacts;
 use super::globals::{self, Replay};
 use super::parallel::List;
 use super::properties::Properties;
-use super::quote::{conninfo, identifier, literal};
-use super::server::{Server, Session};
+use super::quote::{conninfo, identifier};
+use super::server::Server;
+use super::session::Session;
 use super::swap::{self, Role};
 use crate::docker::exec::{Consumer, Transport};
 use crate::error::{Error, Result};
@@ -31,10 +31,6 @@ pub enum Part {
     /// These entries.
     Entries(List),
 }
-
-/// What differs between a restored database and the facts of its dump; empty where nothing does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Differences(pub Vec<String>);
 
 impl Server {
     /// Refuses before anything is made where this server can't take the dump: an older major
@@ -179,25 +175,6 @@ impl Server {
         }
         Ok(())
     }
-
-    /// Counts what was restored and compares it with what passed when it was dumped.
-    pub async fn compare(&self, database: &str, facts: &DatabaseFacts) -> Result<Differences> {
-        let session = self.connect(database).await?;
-        let mut differences = compare_contents(&session, &facts.dump).await?;
-        if let Some(properties) = &facts.properties {
-            let restored = super::properties::read(&session).await?;
-            let mut expected = properties.clone();
-            // Extension versions are the restoring image's own; the tablespace may not exist here.
-            expected.extensions.clone_from(&restored.extensions);
-            expected.tablespace.clone_from(&restored.tablespace);
-            if restored != expected {
-                differences.push(format!(
-                    "the database's properties: {restored:?} instead of {expected:?}"
-                ));
-            }
-        }
-        Ok(Differences(differences))
-    }
 }
 
 /// The major version of `17.5 (Debian 17.5-1)`.
@@ -206,67 +183,4 @@ fn major(version: &str) -> Option<u32> {
         .split(|c: char| !c.is_ascii_digit())
         .next()
         .and_then(|digits| digits.parse().ok())
-}
-
-async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Vec<String>> {
-    let mut differences = Vec::new();
-    for (schema, tables) in &dump.tables {
-        for (table, facts) in tables {
-            // Rows loaded through a partition's root may land in another partition; the root's sum holds.
-            let (Some(expected), None) = (facts.rows, &facts.loaded_through) else {
-                continue;
-            };
-            let sql = format!(
-                "select count(*) from only {}.{}",
-                identifier(schema),
-                identifier(table)
-            );
-            let counted: i64 = session.query_one(&sql, &[]).await?.get(0);
-            if u64::try_from(counted) != Ok(expected) {
-                differences.push(format!(
-                    "{schema}.{table}: {counted} rows instead of {expected}"
-                ));
-            }
-        }
-    }
-    for (schema, sequences) in &dump.sequences {
-        for (sequence, facts) in sequences {
-            let Some(expected) = facts else { continue };
-            let sql = format!(
-                "select last_value, is_called from {}.{}",
-                identifier(schema),
-                identifier(sequence)
-            );
-            let row = session.query_one(&sql, &[]).await?;
-            let (value, called): (i64, bool) = (row.get(0), row.get(1));
-            if value != expected.last_value || called != expected.is_called {
-                differences.push(format!(
-                    "{schema}.{sequence}: at {value} instead of {}",
-                    expected.last_value
-                ));
-            }
-        }
-    }
-    let objects: i64 = session
-        .query_one("select count(*) from pg_largeobject_metadata", &[])
-        .await?
-        .get(0);
-    if u64::try_from(objects) != Ok(dump.large_objects.count) {
-        differences.push(format!(
-            "{objects} large objects instead of {}",
-            dump.large_objects.count
-        ));
-    }
-    let names: Vec<String> = dump.extensions.keys().map(|name| literal(name)).collect();
-    if !names.is_empty() {
-        let sql = format!(
-            "select count(*) from pg_extension where extname in ({})",
-            names.join(", ")
-        );
-        let present: i64 = session.query_one(&sql, &[]).await?.get(0);
-        if usize::try_from(present) != Ok(names.len()) {
-            differences.push(format!("{present} of the {} extensions", names.len()));
-        }
-    }
-    Ok(differences)
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL: dumps in the custom format by the container's own `pg_dump`, restored beside and swapped.
 
 pub mod archive;
+mod compare;
 mod dump;
 mod globals;
 mod load;
@@ -9,15 +10,18 @@ mod properties;
 mod quote;
 mod recognise;
 mod server;
+mod session;
 mod swap;
 
+pub use compare::Differences;
 pub use dump::{
     Capability, Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts,
 };
 pub use globals::{Replay, missing_roles};
-pub use load::{Differences, Part};
+pub use load::Part;
 pub use parallel::{List, Phases, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
 pub use recognise::{is_postgres, might_be_postgres};
-pub use server::{Credentials, Database, Server, Session};
+pub use server::{Credentials, Database, Server};
+pub use session::Session;
 pub use swap::{Marked, Role, derived_name, drop_database, marked, swap};

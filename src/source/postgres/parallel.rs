@@ -19,7 +19,12 @@ pub struct List(Vec<u32>);
 impl List {
     /// The form of `pg_restore --use-list`.
     pub(super) fn to_text(&self) -> String {
-        self.0.iter().map(|id| format!("{id};\n")).collect()
+        let mut text = String::new();
+        for id in &self.0 {
+            text.push_str(&id.to_string());
+            text.push_str(";\n");
+        }
+        text
     }
 
     /// Whether there is nothing on it.
@@ -108,7 +113,7 @@ fn index_of(entry: &TocEntry) -> Option<String> {
 /// Gives each piece to whoever has least, largest first; each share in the order of the archive.
 fn share(pieces: impl Iterator<Item = (u64, Vec<u32>)>, workers: usize) -> Vec<List> {
     let mut pieces: Vec<(usize, (u64, Vec<u32>))> = pieces.enumerate().collect();
-    pieces.sort_by(|(_, a), (_, b)| b.0.cmp(&a.0));
+    pieces.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.0));
     let mut shares = vec![(0_u64, Vec::new()); workers];
     for (position, (weight, ids)) in pieces {
         if let Some(least) = shares.iter_mut().min_by_key(|(sum, _)| *sum) {

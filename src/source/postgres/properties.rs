@@ -6,7 +6,7 @@
 //! restored database by SQL.
 
 use super::quote::{identifier, literal};
-use super::server::Session;
+use super::session::Session;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub struct Properties {
     pub extensions: Vec<Extension>,
     /// Tablespace; restored into the default one where the target has none of this name.
     pub tablespace: String,
+    /// The roles that own something in it or are granted something, policies and default privileges included.
+    #[serde(default)]
+    pub roles: Vec<String>,
 }
 
 /// One privilege on the database.
@@ -134,6 +137,19 @@ pub(super) async fn read(session: &Session) -> Result<Properties> {
             &[],
         )
         .await?;
+    // The bootstrap superuser (10) is pinned: nothing is said to depend on it, whatever it owns.
+    let roles = session
+        .query(
+            "select r.rolname::text from pg_roles r \
+             where r.oid in (select s.refobjid from pg_shdepend s join pg_database d on d.oid = s.dbid \
+                             where s.refclassid = 'pg_authid'::regclass and d.datname = current_database()) \
+                or r.oid = 10 and exists ( \
+                   select from pg_class c where c.relowner = 10 and c.oid >= 16384 and c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') \
+                   and not exists (select from pg_depend e where e.classid = 'pg_class'::regclass and e.objid = c.oid and e.deptype = 'e')) \
+             order by 1",
+            &[],
+        )
+        .await?;
     Ok(Properties {
         owner: row.get(0),
         encoding: row.get(1),
@@ -144,6 +160,7 @@ pub(super) async fn read(session: &Session) -> Result<Properties> {
         connection_limit: row.get(6),
         comment: row.get(7),
         tablespace: row.get(8),
+        roles: roles.iter().map(|row| row.get(0)).collect(),
         grants,
         settings: settings
             .iter()
@@ -266,6 +283,7 @@ impl Properties {
             .iter()
             .filter_map(|setting| setting.role.as_deref());
         std::iter::once(self.owner.as_str())
+            .chain(self.roles.iter().map(String::as_str))
             .chain(grantees)
             .chain(settings)
     }

@@ -1,8 +1,4 @@
-//! One PostgreSQL server in a container: who to be, what it holds, and SQL to it.
-//!
-//! SQL runs over `tokio-postgres` through a bridge inside the container, so that no published port is
-//! needed: bash's `/dev/tcp`, else `socat`, `nc` or perl. Where an image has none of them, what can
-//! be asked with the image's own `psql` still is, and the rest is said to be unavailable.
+//! One PostgreSQL server in a container: who to be and what it holds, asked with the image's own `psql`.
 
 use super::quote::conninfo;
 use crate::docker::Engine;
@@ -12,7 +8,7 @@ use crate::secret::Secret;
 use crate::stack::Service;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::{Client, NoTls};
+use tokio::sync::OnceCell;
 
 /// Runs before every PostgreSQL program in a container. The password never leaves the container:
 /// its shell reads the file or the variable that the image itself was given.
@@ -27,31 +23,8 @@ if [ -z "${PGPASSWORD:-}" ]; then
 fi
 "#;
 
-/// Connects standard input and output to the server, with the first tool that the image has.
-///
-/// The `wait` behind the `kill` keeps the server up: a child that outlives its shell is handed to process 1,
-/// which is the server itself, and that takes a child's death by a signal for a crash of its own and
-/// ends every session (`CleanupBackend` in postmaster.c; measured on 15).
-const BRIDGE: &str = r#"
-if command -v bash >/dev/null 2>&1; then
-  exec bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 97; cat <&3 & pid=$!; cat >&3; kill $pid 2>/dev/null; wait $pid 2>/dev/null' bash "$1"
-elif command -v socat >/dev/null 2>&1; then
-  exec socat - "TCP:127.0.0.1:$1"
-elif command -v nc >/dev/null 2>&1; then
-  exec nc 127.0.0.1 "$1"
-elif command -v perl >/dev/null 2>&1; then
-  exec perl -MIO::Socket::INET -e '
-    my $s = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$ARGV[0]") or exit 97;
-    my $pid = fork();
-    if ($pid == 0) { while (sysread($s, my $b, 65536)) { syswrite(STDOUT, $b) } exit 0 }
-    while (sysread(STDIN, my $b, 65536)) { syswrite($s, $b) }
-    $s->shutdown(1); waitpid($pid, 0);' "$1"
-fi
-exit 98
-"#;
-
-/// How long a connection through the bridge may take.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+/// Databases for work that belongs to none, in the order in which `createdb` tries them.
+pub(super) const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 
 /// Who lifeboat is to the server, where the container does not say it or says it wrong.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +43,8 @@ pub struct Server {
     user: String,
     password: Option<Secret>,
     application_name: String,
+    /// Which of [`MAINTENANCE`] there is, once it is known.
+    maintenance: Arc<OnceCell<&'static str>>,
 }
 
 /// A database of a server.
@@ -96,6 +71,7 @@ impl Server {
             user,
             password: credentials.password.clone(),
             application_name: format!("lifeboat-{run}"),
+            maintenance: Arc::default(),
         }
     }
 
@@ -112,6 +88,11 @@ impl Server {
     /// The role that lifeboat is.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// The role's password, where the configuration gives one.
+    pub(super) fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
     }
 
     /// What this run's sessions are called in `pg_stat_activity`.
@@ -144,7 +125,7 @@ impl Server {
     }
 
     /// The server's port inside the container.
-    fn port(&self) -> &str {
+    pub(super) fn port(&self) -> &str {
         self.service
             .env
             .get("PGPORT")
@@ -265,10 +246,30 @@ impl Server {
         Ok(rows.into_iter().flatten().next().as_deref() == Some("t"))
     }
 
+    /// The database for what belongs to none.
+    pub(super) fn maintenance_database(&self) -> &'static str {
+        self.maintenance.get().copied().unwrap_or(MAINTENANCE[0])
+    }
+
     /// Runs one query with the container's `psql`, over its local socket; rows of text columns.
-    /// Separators are bytes that no name can hold: 0x1F between columns, 0x00 between rows.
     async fn psql(&self, query: &str) -> Result<Vec<Vec<String>>> {
-        let target = conninfo("postgres", &self.user);
+        if let Some(database) = self.maintenance.get() {
+            return self.psql_in(database, query).await;
+        }
+        let [first, second] = MAINTENANCE;
+        let (database, rows) = match self.psql_in(first, query).await {
+            Err(error) if is_no_such_database(&error, first) => {
+                (second, self.psql_in(second, query).await?)
+            }
+            rows => (first, rows?),
+        };
+        self.maintenance.get_or_init(async || database).await;
+        Ok(rows)
+    }
+
+    /// Separators are bytes that no name can hold: 0x1F between columns, 0x00 between rows.
+    async fn psql_in(&self, database: &str, query: &str) -> Result<Vec<Vec<String>>> {
+        let target = conninfo(database, &self.user);
         let command = self.program(&[
             "psql",
             "--no-psqlrc",
@@ -333,169 +334,11 @@ impl Server {
             error
         }
     }
-
-    /// An SQL session with `database` through the bridge.
-    pub async fn connect(&self, database: &str) -> Result<Session> {
-        tokio::time::timeout(CONNECT_DEADLINE, self.connect_through_bridge(database))
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::failed(format!(
-                    "service {}: no answer from PostgreSQL through the bridge within {} seconds",
-                    self.service.name,
-                    CONNECT_DEADLINE.as_secs()
-                )))
-            })
-    }
-
-    async fn connect_through_bridge(&self, database: &str) -> Result<Session> {
-        let script = Command::new("sh", ["-c", BRIDGE, "sh", self.port()]);
-        let stream = self
-            .engine
-            .duplex(&self.service.container_id, &script)
-            .await?;
-        let mut config = tokio_postgres::Config::new();
-        config
-            .user(&self.user)
-            .dbname(database)
-            .application_name(&self.application_name)
-            .options("-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c lock_timeout=60s");
-        if let Some(password) = self.session_password().await? {
-            config.password(password.expose());
-        }
-        let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| {
-            if error.as_db_error().is_some() {
-                self.refused(&describe(&error)).caused_by(error)
-            } else {
-                Error::failed(format!(
-                    "service {}: cannot reach PostgreSQL inside the container",
-                    self.service.name
-                ))
-                .caused_by(error)
-                .hint("the image needs one of bash, socat, nc or perl for SQL, and the server must listen on 127.0.0.1")
-            }
-        })?;
-        let driver = tokio::spawn(async move {
-            // The client reports a broken connection itself, at its next query.
-            let _ = connection.await;
-        });
-        Ok(Session {
-            client,
-            driver,
-            context: format!("service {}, database {database:?}", self.service.name),
-        })
-    }
-
-    /// The password for a session that this process opens itself. The official image trusts 127.0.0.1,
-    /// but not every configuration does.
-    async fn session_password(&self) -> Result<Option<Secret>> {
-        if self.password.is_some() {
-            return Ok(self.password.clone());
-        }
-        if let Some(password) = self.service.env.get("POSTGRES_PASSWORD") {
-            return Ok(Some(Secret::new(password.clone())));
-        }
-        if !self.service.env.contains_key("POSTGRES_PASSWORD_FILE") {
-            return Ok(None);
-        }
-        let command = self.program(&["sh", "-c", "printf %s \"${PGPASSWORD:-}\""]);
-        let output = self
-            .engine
-            .run(&self.service.container_id, &command)
-            .await?;
-        Ok(String::from_utf8(output.stdout)
-            .ok()
-            .filter(|text| !text.is_empty())
-            .map(Secret::new))
-    }
 }
 
-/// An open SQL session. Dropping it ends the bridge.
-#[derive(Debug)]
-pub struct Session {
-    client: Client,
-    driver: tokio::task::JoinHandle<()>,
-    context: String,
-}
-
-impl Session {
-    /// The rows of a query.
-    pub async fn query(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>> {
-        self.client
-            .query(sql, parameters)
-            .await
-            .map_err(|error| self.failed(sql, error))
-    }
-
-    /// The one row of a query that always has one.
-    pub async fn query_one(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn tokio_postgres::types::ToSql + Sync)],
-    ) -> Result<tokio_postgres::Row> {
-        self.client
-            .query_one(sql, parameters)
-            .await
-            .map_err(|error| self.failed(sql, error))
-    }
-
-    /// Runs statements that return nothing.
-    pub async fn execute(&self, sql: &str) -> Result<()> {
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|error| self.failed(sql, error))
-    }
-
-    /// As [`Session::execute`], but the server's error comes back as it is, for callers that tell
-    /// one from another by its SQLSTATE.
-    pub(crate) async fn try_execute(
-        &self,
-        sql: &str,
-    ) -> std::result::Result<(), tokio_postgres::Error> {
-        self.client.batch_execute(sql).await
-    }
-
-    fn failed(&self, sql: &str, error: tokio_postgres::Error) -> Error {
-        // Statements may carry password verifiers (ALTER ROLE): the first words name the statement.
-        let words: Vec<&str> = sql.split_whitespace().take(3).collect();
-        let message = format!(
-            "{}: {} … failed: {}",
-            self.context,
-            words.join(" "),
-            describe(&error)
-        );
-        Error::failed(message).caused_by(error)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Whether the server itself said no, as opposed to nobody having been reached.
-pub(super) fn is_refusal(error: &Error) -> bool {
-    std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
-        .is_some_and(|error| error.as_db_error().is_some())
-}
-
-/// The server's own words for an error, with its detail and hint.
-pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(db) => {
-            let mut text = db.message().to_owned();
-            for part in [db.detail(), db.hint()].into_iter().flatten() {
-                text.push_str("; ");
-                text.push_str(part);
-            }
-            text
-        }
-        None => error.to_string(),
-    }
+/// Whether a server said that it has no database of this name, whichever program asked it.
+pub(super) fn is_no_such_database(error: &Error, database: &str) -> bool {
+    error
+        .to_string()
+        .contains(&format!("database \"{database}\" does not exist"))
 }

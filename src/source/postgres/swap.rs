@@ -12,7 +12,8 @@
 
 use super::properties::MARK_PREFIX;
 use super::quote::{identifier, literal};
-use super::server::{Server, Session, describe};
+use super::server::Server;
+use super::session::{Session, describe};
 use crate::error::{Error, Result};
 use std::time::Duration;
 
@@ -132,8 +133,8 @@ pub async fn swap(
     aside: Option<(&str, Role)>,
     run: &str,
 ) -> Result<()> {
-    let renaming = server.connect("postgres").await?;
-    let ending = server.connect("postgres").await?;
+    let renaming = server.maintenance(&[live, incoming]).await?;
+    let ending = server.maintenance(&[live, incoming]).await?;
     let mut statements = vec![
         "begin".to_owned(),
         "set local lock_timeout to '60s'".to_owned(),

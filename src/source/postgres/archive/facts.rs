@@ -180,6 +180,26 @@ impl Spelling {
     }
 }
 
+/// The bytes of a name that facts of an encoding other than UTF-8 spell: what [`Spelling::spell`] was given.
+pub(in crate::source::postgres) fn spelled_bytes(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = &rest[at + 1..];
+        let byte = escape.strip_prefix('x').and_then(|digits| digits.get(..2));
+        if let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = &escape[3..];
+        } else {
+            bytes.push(b'\\');
+            rest = escape.strip_prefix('\\').unwrap_or(escape);
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
 /// `SET client_encoding = 'UTF8';`: `dumpEncoding` of `pg_dump.c`.
 fn encoding(definition: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(definition).ok()?;
@@ -286,5 +306,14 @@ mod tests {
         assert_eq!(other.spell(b"caf\xe9".to_vec()), r"caf\xe9");
         assert_eq!(other.spell(br"caf\xe9".to_vec()), r"caf\\xe9");
         assert_eq!(other.spell("café".into()), "café");
+        for name in [
+            &b"caf\xe9"[..],
+            br"caf\xe9",
+            br"\",
+            br"\\x41\",
+            "é\u{ff}\\".as_bytes(),
+        ] {
+            assert_eq!(spelled_bytes(&other.spell(name.to_vec())), name);
+        }
     }
 }

@@ -28,6 +28,7 @@ mod toc;
 #[cfg(test)]
 mod tests;
 
+pub(super) use facts::spelled_bytes;
 pub use facts::{
     ArchiveFacts, DumpFacts, ExtensionFacts, LargeObjectFacts, SequenceFacts, TableFacts,
 };

@@ -1,0 +1,9 @@
+//! The real program against real servers, with everything that goes wrong: each fault has one right answer.
+//! They need an engine with the laboratory's images.
+
+mod capture;
+mod concurrency;
+mod input;
+mod restore;
+mod secrets;
+mod storage;
