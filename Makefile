@@ -18,7 +18,7 @@ test: .toolchain ## set the lab up and run every test
 
 soak: .toolchain ## the same tests with bigger numbers
 	$(LAB) up
-	eval "$$($(LAB) env)" && LIFEBOAT_SOAK=1 tests/run
+	eval "$$($(LAB) env)" && LIFEBOAT_SOAK=1 PROPTEST_CASES=20000 tests/run
 
 bench: target/release/lifeboat ## measure; one workload with W=dump
 	$(LAB) up

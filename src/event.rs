@@ -45,6 +45,17 @@ pub enum Event {
         /// Seconds it took.
         seconds: f64,
     },
+    /// A backup's stored bytes have been read again, whatever was found.
+    VerifyFinished {
+        /// The backup, as it was called when it started.
+        artifact: String,
+        /// Stored bytes that were read.
+        bytes: u64,
+        /// How many of its objects are not what was written.
+        damaged: usize,
+        /// Seconds it took.
+        seconds: f64,
+    },
     /// Something the person should know that did not stop the run.
     Warning {
         /// The text, a lowercase fragment.

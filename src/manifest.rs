@@ -109,6 +109,10 @@ pub struct Manifest {
     pub tags: BTreeMap<String, String>,
     /// Whether all that was asked for is in it.
     pub complete: bool,
+    /// Where not all of the stack was asked for: what was. Such a backup may be complete, and yet is not one of
+    /// the whole stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// Where it is not complete: what is missing, and why.
     pub reasons: Vec<String>,
     /// What could not be learned or was left out, without making the backup partial.
@@ -204,6 +208,9 @@ pub struct Commit {
     pub trigger: String,
     /// Whether all that was asked for is in it.
     pub complete: bool,
+    /// What was asked for, where that is not the whole stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// The artifacts' names.
     pub artifacts: Vec<ArtifactName>,
     /// Plain bytes of all artifacts.
@@ -261,6 +268,7 @@ impl Commit {
             format: manifest.format,
             backup: manifest.backup.clone(),
             stack: manifest.stack.clone(),
+            only: manifest.only.clone(),
             sha256sums,
             started: manifest.started,
             finished: manifest.finished,

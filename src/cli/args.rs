@@ -70,7 +70,7 @@ pub(super) enum Command {
     Rollback(Rollback),
     /// Write one artifact, plain, to standard output or a file
     Export(Export),
-    /// Exempt a backup from retention
+    /// Mark a backup as one to keep: no retention will remove it
     Pin(Pin),
     /// Take the pin off
     Unpin(Chosen),
@@ -118,7 +118,7 @@ pub(super) struct Backup {
     /// A mark of your own; repeatable
     #[arg(long, value_name = "K=V", value_parser = tag)]
     pub tag: Vec<(String, String)>,
-    /// Exempt it from retention
+    /// Mark it as one to keep, as lifeboat pin does
     #[arg(long)]
     pub pin: bool,
     /// Keep what could be captured where something could not; exit code 3
@@ -136,8 +136,8 @@ pub(super) struct Backup {
 
 #[derive(Debug, Args)]
 pub(super) struct Wait {
-    /// Wait so many seconds for another run on the stack instead of failing at once
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "3600")]
+    /// Wait for another run on the stack instead of failing at once; for an hour where no time is given
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "3600")]
     pub wait: Option<u64>,
 }
 
@@ -178,6 +178,7 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true).args(["name", "in_place"]))]
 pub(super) struct Restore {
     /// The backup
     #[arg(value_name = "BACKUP")]
@@ -186,10 +187,10 @@ pub(super) struct Restore {
     #[arg(long, value_name = "A")]
     pub only: Vec<String>,
     /// Restore one database under a new name
-    #[arg(long = "as", value_name = "NAME", conflicts_with = "in_place")]
+    #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Put it in the place of what serves now, which is kept aside
-    #[arg(long, required_unless_present = "name")]
+    #[arg(long)]
     pub in_place: bool,
     /// Another stack than the backup's own
     #[arg(long, value_name = "STACK")]

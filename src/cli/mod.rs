@@ -21,8 +21,13 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap's own words and its exit codes: 0 for --help, 2 for usage.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            if code != 0 && std::env::args_os().any(|argument| argument == "--json") {
+                output::usage_as_json(&error.to_string(), code);
+            } else {
+                let _ = error.print();
+            }
+            return ExitCode::from(code);
         }
     };
     let output = Output::new(&arguments.global);

@@ -2,7 +2,7 @@
 
 use super::args::Global;
 use super::progress::Bars;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::event::{Event, Observer};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
@@ -64,14 +64,9 @@ impl Output {
     /// An error, with its hint.
     pub(super) fn error(&self, error: &Error) {
         if self.json {
-            let line = serde_json::json!({
-                "message_type": "error",
-                "kind": error.kind().name(),
-                "code": error.kind().exit_code(),
-                "message": error.chain(),
-                "hint": error.hint_text(),
-            });
-            Self::to_stdout(&line.to_string());
+            let code = error.kind().exit_code();
+            let (kind, message) = (error.kind().name(), error.chain());
+            Self::to_stdout(&error_line(kind, code, &message, error.hint_text()));
             return;
         }
         self.to_stderr(&format!("error: {}", error.chain()));
@@ -120,9 +115,12 @@ impl Observer for Output {
     fn observe(&self, event: &Event) {
         if self.json {
             // Progress would be thousands of lines; the ends of artifacts say enough.
-            if !matches!(event, Event::Progress { .. })
-                && let Ok(line) = serde_json::to_string(event)
-            {
+            let wanted = match event {
+                Event::Progress { .. } => false,
+                Event::Detail { .. } => self.verbose,
+                _ => true,
+            };
+            if wanted && let Ok(line) = serde_json::to_string(event) {
                 Self::to_stdout(&line);
             }
             return;
@@ -157,6 +155,24 @@ impl Observer for Output {
             _ => {}
         }
     }
+}
+
+/// What is wrong with the arguments, where `--json` is among them.
+pub(super) fn usage_as_json(message: &str, code: u8) {
+    let message = message.trim_start_matches("error: ").trim_end();
+    let (message, hint) = message.split_once("\n\n").unwrap_or((message, ""));
+    Output::to_stdout(&error_line(Kind::Usage.name(), code, message, Some(hint)));
+}
+
+fn error_line(kind: &str, code: u8, message: &str, hint: Option<&str>) -> String {
+    serde_json::json!({
+        "message_type": "error",
+        "kind": kind,
+        "code": code,
+        "message": message,
+        "hint": hint,
+    })
+    .to_string()
 }
 
 /// Bytes for people: `1.4 GB`, powers of ten.

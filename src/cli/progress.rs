@@ -50,7 +50,7 @@ impl Bars {
                     bar.set_position(*bytes);
                 }
             }
-            Event::ArtifactFinished { artifact, .. } => {
+            Event::ArtifactFinished { artifact, .. } | Event::VerifyFinished { artifact, .. } => {
                 if let Some(bar) = running.remove(artifact) {
                     bar.finish_and_clear();
                 }

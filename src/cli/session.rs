@@ -18,7 +18,8 @@ pub(super) const DEFAULT_REPOSITORY: &str = "./lifeboat-backups";
 /// The surroundings of one command.
 pub(super) struct Session {
     pub loaded: Loaded,
-    repository: Option<String>,
+    /// `--repository` or `LIFEBOAT_REPOSITORY`, as it was given.
+    pub(super) repository: Option<String>,
     cancel: CancellationToken,
 }
 
@@ -93,7 +94,7 @@ impl Session {
             let mut options = SourceOptions {
                 exclude: configured.exclude.clone(),
                 compress: configured.compress,
-                level: configured.level,
+                level: configured.level.as_ref().map(|level| *level.as_ref()),
                 ..SourceOptions::default()
             };
             for (service, postgres) in &configured.postgres {

@@ -46,7 +46,7 @@ pub struct StackConfig {
     #[serde(default)]
     pub compress: Compress,
     /// zstd level of stored bytes, 1 to 19.
-    pub level: Option<u8>,
+    pub level: Option<toml::Spanned<u8>>,
     /// `[stack.NAME.postgres.SERVICE]`.
     #[serde(default)]
     pub postgres: BTreeMap<String, PostgresConfig>,
@@ -113,12 +113,14 @@ pub fn load(search: &Search, variable: &dyn Fn(&str) -> Option<String>) -> Resul
             .map_err(|missing| at(&path, &text, span.clone(), &missing))?;
         repository.url = toml::Spanned::new(span, url);
     }
-    for stack in config.stack.values() {
-        if stack.level.is_some_and(|level| !(1..=19).contains(&level)) {
-            return Err(Error::usage(format!(
-                "{}: level is 1 (fast) to 19 (small)",
-                path.display()
-            )));
+    for level in config
+        .stack
+        .values()
+        .filter_map(|stack| stack.level.as_ref())
+    {
+        if !(1..=19).contains(level.as_ref()) {
+            let what = "level is 1 (fast) to 19 (small)";
+            return Err(at(&path, &text, level.span(), what));
         }
     }
     Ok(Loaded {
@@ -202,6 +204,7 @@ mod tests {
         for (text, place) in [
             ("[stack.a]\nlevel = \"high\"\n", ":2:9:"),
             ("[stack.a]\nlevel = 300\n", ":2:9:"),
+            ("[stack.a]\nlevel = 20\n", ":2:9: level is 1"),
             ("[repository.x]\nurl = /b\n", ":2:7:"),
             ("[stack.a]\ncompress = \"nowhere\"\n", ":2:12:"),
         ] {

@@ -301,20 +301,12 @@ impl Run<'_> {
             artifact: name.to_string(),
             expected: self.previous.get(name).map(|(_, stored)| *stored),
         });
-        let compress = self.options.compress;
+        let transport = source
+            .capability
+            .dump_transport(self.options.compress, self.level());
         let mut capture = match &source.database {
-            Some(database) => {
-                source
-                    .server
-                    .dump(database, source.capability, compress)
-                    .await?
-            }
-            None => {
-                source
-                    .server
-                    .dump_globals(source.capability, compress)
-                    .await?
-            }
+            Some(database) => source.server.dump(database, transport).await?,
+            None => source.server.dump_globals(transport).await?,
         };
         let notes = std::mem::take(&mut capture.notes);
         let (artifact, facts) = self.store(source, capture, started).await?;
@@ -359,11 +351,7 @@ impl Run<'_> {
             .ok_or_else(|| Error::failed("the backup was given up"))?;
         let options = SealOptions {
             incoming: capture.incoming,
-            level: self
-                .request
-                .level
-                .or(self.options.level)
-                .unwrap_or(DEFAULT_LEVEL),
+            level: self.level(),
             threads: THREADS,
         };
         let encoding = vec![Encoding::Zstd];
@@ -456,6 +444,7 @@ impl Run<'_> {
             trigger: self.request.trigger.clone(),
             tags: self.request.tags.clone(),
             complete: self.missing.is_empty(),
+            only: self.request.only.clone(),
             reasons: self.missing.clone(),
             notes: self.notes.clone(),
             artifacts: self
@@ -497,6 +486,14 @@ impl Run<'_> {
                     .await;
             }
         }
+    }
+
+    /// The zstd level of stored bytes.
+    fn level(&self) -> u8 {
+        self.request
+            .level
+            .or(self.options.level)
+            .unwrap_or(DEFAULT_LEVEL)
     }
 
     fn warn(&mut self, message: String) {

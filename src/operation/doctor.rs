@@ -66,11 +66,17 @@ pub struct DoctorRequest {
 }
 
 /// Runs every check; none keeps the others from running.
-pub async fn doctor(context: &Context, request: DoctorRequest) -> Vec<Check> {
+pub async fn doctor(context: Context, request: DoctorRequest) -> Vec<Check> {
     let mut checks = request.before;
-    match &request.engine {
-        Ok(engine) => check_engine(context, engine, &request.sources, &mut checks).await,
-        Err(error) => checks.push(Check::of("engine", Outcome::Failed, error)),
+    match request.engine {
+        Ok(engine) => {
+            let context = Context {
+                engine: Some(engine.clone()),
+                ..context
+            };
+            check_engine(&context, &engine, &request.sources, &mut checks).await;
+        }
+        Err(error) => checks.push(Check::of("engine", Outcome::Failed, &error)),
     }
     for (name, location) in &request.repositories {
         checks.push(match Repository::open(location).await {

@@ -117,6 +117,10 @@ impl Loading<'_> {
         if self.artifact.raw_size < WORTH_DIVIDING || self.capability.workers() < 2 {
             return Ok(None);
         }
+        // Each program gets the whole stream. Plain, that is more than the engine's streams can take.
+        if self.capability.restore_transport() == Transport::Raw {
+            return Ok(None);
+        }
         // An owner who lost the right to write cannot load behind the definitions: grants come with them.
         if !self.server.is_superuser().await? {
             return Ok(None);

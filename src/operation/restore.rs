@@ -128,7 +128,8 @@ impl Restoring<'_> {
     async fn run(&self, lock: Option<&StackLock>) -> Result<RestoreReport> {
         let facts = self.backup.facts().await?;
         if self.request.only.is_empty() {
-            // Whoever wants some artifacts can have them; the whole backup is only whole with these.
+            // Whoever wants some artifacts can have them; the whole backup is only whole with everything.
+            self.backup.check_folder()?;
             self.backup.stack_json().await?;
             self.backup.restore_md().await?;
         }

@@ -105,20 +105,17 @@ async fn one(
         .await?;
     verified.objects = report.objects;
     verified.bytes = report.bytes;
-    verified.damaged.extend(
-        report
-            .damaged
-            .iter()
-            .map(|damage| format!("{}: {}", damage.key, damage.reason)),
-    );
+    verified
+        .damaged
+        .extend(report.damaged.iter().map(|damage| damage.reason.clone()));
     if request.deep && verified.damaged.is_empty() {
         deep(context, &backup, &mut verified, observer).await?;
     }
     verified.duration = begun.elapsed();
-    observer.observe(&Event::ArtifactFinished {
+    observer.observe(&Event::VerifyFinished {
         artifact: reference,
-        raw_size: verified.bytes,
-        stored_size: verified.bytes,
+        bytes: verified.bytes,
+        damaged: verified.damaged.len(),
         seconds: verified.duration.as_secs_f64(),
     });
     Ok(verified)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// The most that a compressed JSON object may decode to (256 MiB): no decompression bombs.
 const DECODED: u64 = 256 << 20;
 
-/// A backup whose commit, `SHA256SUMS`, manifest and folder agree. Pruning waits while it is open.
+/// A backup whose commit, `SHA256SUMS` and manifest agree. Pruning waits while it is open.
 #[derive(Debug)]
 pub struct Backup {
     store: Store,
@@ -27,6 +27,8 @@ pub struct Backup {
     manifest: Manifest,
     sums: Sums,
     sizes: BTreeMap<String, u64>,
+    /// How the folder differs from what was written, as far as a listing tells.
+    unlike: Vec<Damage>,
     lease: Arc<Lease>,
 }
 
@@ -44,7 +46,7 @@ pub struct Report {
 /// An object that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Its key in the repository.
+    /// Its key in the backup's folder.
     pub key: String,
     /// What is wrong with it.
     pub reason: String,
@@ -69,7 +71,8 @@ impl Report {
 }
 
 impl Repository {
-    /// Opens a backup and checks all that can be checked without reading its artifacts.
+    /// Opens a backup and checks what says what it is. Whether its objects are there and whole is asked with
+    /// [`Backup::check_folder`] and [`Backup::verify_objects`]: one that is lost does not take the others along.
     ///
     /// # Errors
     /// Damaged, naming the object; not found where it was removed since it was listed; busy while
@@ -96,7 +99,7 @@ impl Repository {
             .filter(|found| !found.is_folder)
             .map(|found| (found.key, found.size))
             .collect();
-        check_listing(&folder, &manifest, &sums, &sizes)?;
+        let unlike = check_listing(&folder, &manifest, &sums, &sizes);
         let backup = Backup {
             store: self.store.clone(),
             folder,
@@ -104,6 +107,7 @@ impl Repository {
             manifest,
             sums,
             sizes,
+            unlike,
             lease: Arc::new(lease),
         };
         for key in [FACTS, STACK, RECIPE] {
@@ -202,14 +206,32 @@ impl Backup {
         )
     }
 
+    /// That the folder holds exactly the objects that were written, artifacts with their sizes.
+    ///
+    /// # Errors
+    /// Damaged, naming the first object that is missing, not listed, or of another size.
+    pub fn check_folder(&self) -> Result<()> {
+        let report = Report {
+            damaged: self.unlike.clone(),
+            ..Report::default()
+        };
+        report.into_result()
+    }
+
     /// Reads every object to its end and compares its digest. `progress` gets an object's key and
     /// how many bytes of it have been read since the last call.
     ///
     /// # Errors
     /// Where reading fails for another reason than damage: that is no verdict on the backup.
     pub async fn verify_objects(&self, mut progress: impl FnMut(&str, u64)) -> Result<Report> {
-        let mut report = Report::default();
+        let mut report = Report {
+            damaged: self.unlike.clone(),
+            ..Report::default()
+        };
         for key in self.sums.keys() {
+            if self.unlike.iter().any(|damage| damage.key == key) {
+                continue;
+            }
             let object = ObjectRef {
                 key: key.to_owned(),
                 size: self.sizes.get(key).copied().unwrap_or_default(),
@@ -228,7 +250,7 @@ impl Backup {
                     Ok(None) => break,
                     Err(error) if error.kind() == Kind::Damaged => {
                         report.damaged.push(Damage {
-                            key: format!("{}/{key}", self.folder),
+                            key: key.to_owned(),
                             reason: error.chain(),
                         });
                         break;

@@ -1,5 +1,6 @@
 //! What must hold between a manifest and the keys, digests and sizes around it: pure functions.
 
+use super::backup::Damage;
 use super::layout::{SIGNATURE, SUMS, check_key, is_fixed, object_key};
 use super::sums::{Sums, is_digest};
 use crate::error::{Error, Result};
@@ -90,33 +91,30 @@ pub(super) fn check_sums(folder: &str, manifest: &Manifest, sums: &Sums) -> Resu
     }
 }
 
-/// That the folder holds exactly the listed objects, artifacts with their sizes.
-///
-/// # Errors
-/// Damaged, naming the first object that is missing, not listed, or of another size.
+/// How the folder's objects differ from the listed ones: missing, not listed, or of another size.
 pub(super) fn check_listing(
     folder: &str,
     manifest: &Manifest,
     sums: &Sums,
     sizes: &BTreeMap<String, u64>,
-) -> Result<()> {
-    if let Some(key) = sums.keys().find(|key| !sizes.contains_key(*key)) {
-        return Err(Error::damaged(format!("{folder}/{key}: missing")));
-    }
+) -> Vec<Damage> {
+    let damage = |key: &str, what: &str| Damage {
+        key: key.to_owned(),
+        reason: format!("{folder}/{key}: {what}"),
+    };
+    let missing = sums.keys().filter(|key| !sizes.contains_key(*key));
+    let mut found: Vec<Damage> = missing.map(|key| damage(key, "missing")).collect();
     let listed = |key: &str| sums.get(key).is_some() || [SUMS, SIGNATURE].contains(&key);
-    if let Some(key) = sizes.keys().find(|key| !listed(key)) {
-        return Err(Error::damaged(format!(
-            "{folder}/{key:?}: not listed in {SUMS}"
-        )));
-    }
+    let more = sizes.keys().filter(|key| !listed(key));
+    found.extend(more.map(|key| damage(key, &format!("not listed in {SUMS}"))));
     for object in manifest.artifacts.iter().flat_map(|a| &a.objects) {
-        let size = sizes.get(&object.key).copied().unwrap_or_default();
-        if size != object.size {
-            return Err(Error::damaged(format!(
-                "{folder}/{}: {size} bytes, and {} were written",
-                object.key, object.size
-            )));
+        match sizes.get(&object.key) {
+            Some(size) if *size != object.size => found.push(damage(
+                &object.key,
+                &format!("{size} bytes, and {} were written", object.size),
+            )),
+            _ => {}
         }
     }
-    Ok(())
+    found
 }

@@ -51,7 +51,7 @@ pub(super) fn io_error(doing: &str, path: &Path, error: io::Error) -> Error {
     );
     let failed = Error::failed(format!("cannot {doing} {}", path.display())).caused_by(error);
     if full {
-        failed.hint("make room on that disk (`lifeboat prune`), or choose another repository")
+        failed.hint("make room on that disk, or choose another repository")
     } else {
         failed
     }

@@ -31,9 +31,10 @@ impl Location {
         &self.path
     }
 
-    /// The `file://` address of the directory, for messages that have to be unambiguous.
+    /// The `file://` address of the directory, which means the same from any working directory.
     pub fn url(&self) -> String {
-        let path = self.path.to_string_lossy();
+        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let path = path.to_string_lossy();
         format!("file://{}", utf8_percent_encode(&path, OUTSIDE_ADDRESSES))
     }
 }
@@ -114,6 +115,9 @@ mod tests {
         }
         let odd = Location::directory("/a b%?#");
         assert_eq!(odd.url().parse::<Location>().unwrap(), odd);
+        let here = Location::directory("./here").url();
+        let here = here.parse::<Location>().unwrap();
+        assert_eq!(here.path(), std::env::current_dir().unwrap().join("here"));
     }
 
     #[test]

@@ -402,7 +402,9 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
             if section == "Commands:" && entry != "help" && line != entry {
                 waiting.push(format!("{command} {entry}").trim().to_owned());
             } else if section == "Options:" && entry.starts_with('-') {
-                let names = entry.split([',', ' ']).filter(|word| word.starts_with('-'));
+                let names = entry
+                    .split([',', ' ', '['])
+                    .filter(|word| word.starts_with('-'));
                 options.extend(names.map(str::to_owned));
             }
         }

@@ -2,6 +2,7 @@
 //! told by SQL on both sides. Needs an engine with the lab's images.
 
 use crate::support::lab::{Lifeboat, Postgres, Run, Style};
+use crate::support::soak;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -371,14 +372,13 @@ fn facts_of_a_backup_under_writers_are_those_of_its_dump() {
     let lifeboat = Lifeboat::new();
     let server = Postgres::start(FULL_17, Style::Development);
     // What stands between the two tables in the dump takes a while, in which the writers go on.
-    server.sql(
-        "procgenie",
-        "create table credits (id int primary key, amount int not null); \
-         create table d_between as select i, md5(i::text) as t from generate_series(1, 100000) i; \
+    let rows = soak(100_000, 20_000_000).to_string();
+    let tables = "create table credits (id int primary key, amount int not null); \
+         create table d_between as select i, md5(i::text) as t from generate_series(1, ROWS) i; \
          create table debits (id int generated always as identity primary key, amount int not null); \
          with moved as (insert into debits (amount) select i from generate_series(1, 3000) i returning id, amount) \
-           insert into credits select id, -amount from moved;",
-    );
+           insert into credits select id, -amount from moved;";
+    server.sql("procgenie", &tables.replace("ROWS", &rows));
     let mut writers = Writers::start(&server, 3);
     let progress = || server.query("procgenie", "select last_value from debits_id_seq");
     let begun = Instant::now();
@@ -402,10 +402,7 @@ fn facts_of_a_backup_under_writers_are_those_of_its_dump() {
     assert_eq!(server.query("then", COUNTS), format!("{debits} {credits}"));
     assert_eq!(debits, credits);
     assert_eq!(server.query("then", BALANCE), "0|0");
-    assert_eq!(
-        server.query("then", "select count(*) from d_between"),
-        "100000"
-    );
+    assert_eq!(server.query("then", "select count(*) from d_between"), rows);
 }
 
 /// The blocks of shell in a Markdown text.

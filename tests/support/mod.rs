@@ -1,5 +1,14 @@
 //! What the integration tests share.
 
+/// A size or a count: `usual` in a test run, `long` under `make soak`.
+#[expect(clippy::disallowed_methods, reason = "tests are an edge, too")]
+pub(crate) fn soak(usual: u32, long: u32) -> u32 {
+    match std::env::var_os("LIFEBOAT_SOAK") {
+        Some(_) => long,
+        None => usual,
+    }
+}
+
 pub(crate) mod engine;
 pub(crate) mod lab;
 pub(crate) mod server;

@@ -16,8 +16,13 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
     for (name, repository) in &session.loaded.config.repository {
         repositories.push((name.clone(), repository.url.as_ref().parse()?));
     }
-    if repositories.is_empty() {
-        repositories.push((DEFAULT_REPOSITORY.to_owned(), session.location()?));
+    match &session.repository {
+        Some(named) if session.loaded.config.repository.contains_key(named) => {}
+        Some(named) => repositories.push((named.clone(), session.location()?)),
+        None if repositories.is_empty() => {
+            repositories.push((DEFAULT_REPOSITORY.to_owned(), session.location()?));
+        }
+        None => {}
     }
     let context = session.context()?;
     let request = DoctorRequest {
@@ -26,7 +31,7 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
         sources: session.sources()?,
         before: schedules(session)?,
     };
-    let checks = doctor(&context, request).await;
+    let checks = doctor(context, request).await;
     let mut lines = Vec::new();
     for check in &checks {
         let mark = match check.outcome {

@@ -9,6 +9,7 @@ use crate::error::{Error, OrFail, Result};
 use crate::operation::sources::postgres_services;
 use crate::repository::{InitOutcome, Repository};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -50,10 +51,14 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
         ));
     }
     if arguments.dry_run {
-        for (path, text) in &files {
-            output.remark(&format!("would write {path}:\n{text}"));
+        let mut text = String::new();
+        for (path, content) in &files {
+            let _ = writeln!(text, "would write {path}:\n{content}");
         }
-        output.remark(&format!("would make the repository {location}"));
+        let _ = write!(text, "would make the repository {location}");
+        let written: BTreeMap<_, _> = files.into_iter().collect();
+        let value = json!({ "files": written, "repository": location.to_string() });
+        output.result("plan", &value, &text);
         return Ok(ExitCode::SUCCESS);
     }
     for (path, _) in &files {

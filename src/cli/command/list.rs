@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::operation::catalog;
 use crate::repository::Entry;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 pub(super) async fn run(session: &Session, arguments: &List, output: &Output) -> Result<ExitCode> {
@@ -60,6 +61,13 @@ fn state(entry: &Entry) -> String {
         (None, Some(commit)) if commit.complete => "complete".to_owned(),
         (None, _) => "partial".to_owned(),
     };
+    if let Some(commit) = entry
+        .commit
+        .as_ref()
+        .filter(|commit| !commit.only.is_empty())
+    {
+        let _ = write!(state, ", only {}", commit.only.join(" "));
+    }
     if entry.pinned.is_some() {
         state.push_str(", pinned");
     }

@@ -12,7 +12,7 @@ pub(super) async fn pin(session: &Session, arguments: &Pin, output: &Output) -> 
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     repository.pin(&entry, &arguments.reason, now()).await?;
-    let text = format!("pinned {}: retention leaves it alone", entry.reference());
+    let text = format!("pinned {}: no retention will remove it", entry.reference());
     output.result(
         "pin",
         &json!({ "backup": entry.id, "stack": entry.stack }),

@@ -77,6 +77,7 @@ fn manifest(stack: &str, id: &BackupId) -> Manifest {
         trigger: "manual".into(),
         tags: BTreeMap::new(),
         complete: true,
+        only: Vec::new(),
         reasons: Vec::new(),
         notes: Vec::new(),
         artifacts: Vec::new(),

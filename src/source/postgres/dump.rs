@@ -18,8 +18,9 @@ use std::time::Duration;
 const IDLE_LIMIT: Duration = Duration::from_mins(30);
 /// Milliseconds that `pg_dump` waits for a table that somebody has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=60000";
-/// Compression level beside the data. It is transport: higher ones take memory and time from the database.
-const TRANSPORT_LEVEL: u8 = 1;
+/// The highest compression level beside the data: higher ones take memory and time from the database (level 1
+/// peaks at 17 MiB, 3 at 55, 19 at 350).
+const HIGHEST_TRANSPORT_LEVEL: u8 = 3;
 
 /// The media type of `pg_dump --format=custom`.
 pub const DUMP_MEDIA_TYPE: &str = "application/vnd.postgresql.custom-dump";
@@ -100,10 +101,24 @@ impl Capability {
     }
 
     /// How a stored stream goes back into the container.
+    /// How a dump comes out: compressed beside the data where that is wanted and possible, at `level` as far
+    /// as a transport may take memory from the database.
+    pub fn dump_transport(self, compress: Compress, level: u8) -> Transport {
+        if self.zstd && compress == Compress::Beside {
+            Transport::Zstd {
+                level: level.clamp(1, HIGHEST_TRANSPORT_LEVEL),
+                threads: self.threads,
+            }
+        } else {
+            Transport::Raw
+        }
+    }
+
+    /// How an archive goes in.
     pub fn restore_transport(self) -> Transport {
         if self.zstd {
             Transport::Zstd {
-                level: TRANSPORT_LEVEL,
+                level: 1,
                 threads: self.threads,
             }
         } else {
@@ -139,12 +154,7 @@ impl Server {
     }
 
     /// Starts a dump of `database` in the custom format, uncompressed inside.
-    pub async fn dump(
-        &self,
-        database: &Database,
-        capability: Capability,
-        compress: Compress,
-    ) -> Result<Capture> {
+    pub async fn dump(&self, database: &Database, transport: Transport) -> Result<Capture> {
         let mut notes = Vec::new();
         let (snapshot, properties) = match self.connect(&database.name).await {
             Ok(session) => {
@@ -175,7 +185,6 @@ impl Server {
             .map(|id| format!("--snapshot={id}"));
         argv.extend(option.as_deref());
         argv.extend(["-d", &target]);
-        let transport = transport(capability, compress);
         let command = self.program(&argv).idle_timeout(IDLE_LIMIT);
         let producer = self
             .engine()
@@ -197,11 +206,7 @@ impl Server {
 
     /// Starts a dump of roles and memberships. Without password verifiers where the role may not read
     /// them (`pg_authid` is for superusers), which the notes then say.
-    pub async fn dump_globals(
-        &self,
-        capability: Capability,
-        compress: Compress,
-    ) -> Result<Capture> {
+    pub async fn dump_globals(&self, transport: Transport) -> Result<Capture> {
         let target = conninfo(self.maintenance_database(), self.user());
         let mut argv = vec![
             "pg_dumpall",
@@ -220,7 +225,6 @@ impl Server {
                 self.service().name
             ));
         }
-        let transport = transport(capability, compress);
         let command = self.program(&argv).idle_timeout(IDLE_LIMIT);
         let producer = self
             .engine()
@@ -237,17 +241,6 @@ impl Server {
             producer,
             snapshot: None,
         })
-    }
-}
-
-fn transport(capability: Capability, compress: Compress) -> Transport {
-    if capability.zstd && compress == Compress::Beside {
-        Transport::Zstd {
-            level: TRANSPORT_LEVEL,
-            threads: capability.threads,
-        }
-    } else {
-        Transport::Raw
     }
 }
 

@@ -111,7 +111,10 @@ impl Server {
             None => format!("create database {} template template0", identifier(side)),
         };
         session.execute(&statement).await.map_err(|error| {
-            error.hint("encoding, collation and owner are those of the dumped database; the server must know them")
+            error.hint(format!(
+                "role {:?} needs CREATEDB and membership in the owner's role; encoding and collation are those of the dumped database, which the server must know",
+                self.user()
+            ))
         })?;
         session
             .execute(&swap::mark(side, Role::Side, live, run))

@@ -325,8 +325,8 @@ impl Server {
             ))
         } else if said.contains("does not exist") && said.contains("role") {
             error.hint(format!(
-                "the container's POSTGRES_USER says {:?}; set user in [stack.NAME.postgres.{}] of lifeboat.toml",
-                self.user, self.service.name
+                "lifeboat takes user of [stack.NAME.postgres.{}] in lifeboat.toml, else the container's POSTGRES_USER, else postgres",
+                self.service.name
             ))
         } else if said.contains("Peer authentication") {
             error.hint("label the container lifeboat.exec-user=postgres to run as that system user")

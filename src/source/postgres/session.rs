@@ -81,7 +81,7 @@ impl Server {
         }
         let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| {
             if error.as_db_error().is_some() {
-                self.refused(&describe(&error)).caused_by(error)
+                self.refused(&describe(&error)).caused_by(Told(error))
             } else {
                 Error::failed(format!(
                     "service {}: cannot reach PostgreSQL inside the container",
@@ -185,7 +185,7 @@ impl Session {
             words.join(" "),
             describe(&error)
         );
-        Error::failed(message).caused_by(error)
+        Error::failed(message).caused_by(Told(error))
     }
 }
 
@@ -198,9 +198,21 @@ impl Drop for Session {
 /// Whether the server itself said no, as opposed to nobody having been reached.
 pub(super) fn is_refusal(error: &Error) -> bool {
     std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
-        .is_some_and(|error| error.as_db_error().is_some())
+        .and_then(|source| source.downcast_ref::<Told>())
+        .is_some_and(|Told(error)| error.as_db_error().is_some())
 }
+
+/// An error of the client whose words stand at the end of lifeboat's message already.
+#[derive(Debug)]
+pub(super) struct Told(pub(super) tokio_postgres::Error);
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&describe(&self.0))
+    }
+}
+
+impl std::error::Error for Told {}
 
 /// The server's own words for an error, with its detail and hint.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
@@ -213,6 +225,9 @@ pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
             }
             text
         }
-        None => error.to_string(),
+        None => match std::error::Error::source(error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
     }
 }

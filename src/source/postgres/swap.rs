@@ -13,7 +13,7 @@
 use super::properties::MARK_PREFIX;
 use super::quote::{identifier, literal};
 use super::server::Server;
-use super::session::{Session, describe};
+use super::session::{Session, Told, describe};
 use crate::error::{Error, Result};
 use std::time::Duration;
 
@@ -179,7 +179,7 @@ pub async fn swap(
                     "the swap of {live:?} was rolled back, the old database still serves: {}",
                     describe(&error)
                 ));
-                return Err(failed.caused_by(error));
+                return Err(failed.caused_by(Told(error)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Faults while a stack is captured.
 
 use crate::support::server::{IMAGE, Place, Server, docker, wait_for};
+use crate::support::soak;
 
 /// After a kill: what is listed is complete, and every byte is right.
 #[track_caller]
@@ -30,6 +31,14 @@ fn next_backup_works(place: &Place, server: &Server) {
 fn a_backup_that_is_killed_after_any_event_is_absent_or_complete() {
     let (server, place) = (Server::start("killed"), Place::new());
     server.fill(4000);
+    for _ in 0..soak(1, 100) {
+        kill_after_each_event(&server, &place);
+    }
+    next_backup_works(&place, &server);
+}
+
+/// Kills one run after its first event, one after its second, and so on, until one ends by itself.
+fn kill_after_each_event(server: &Server, place: &Place) {
     let mut stage = 0;
     let mut killed_at_commit = false;
     loop {
@@ -45,11 +54,10 @@ fn a_backup_that_is_killed_after_any_event_is_absent_or_complete() {
         };
         killed_at_commit |= line.to_string().contains("commit the backup");
         run.kill();
-        absent_or_complete(&place);
+        absent_or_complete(place);
         stage += 1;
     }
     assert!(killed_at_commit && stage > 9, "{stage}");
-    next_backup_works(&place, &server);
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn of_two_runs_on_one_stack_the_second_is_busy_or_waits() {
         .expect_code(11);
     assert_eq!(elsewhere.list(), []);
     elsewhere
-        .run(&["backup", &server.stack, "--wait", "1"])
+        .run(&["backup", &server.stack, "--wait=1"])
         .expect_code(11);
     let mut waiting = elsewhere.spawn(&["backup", &server.stack, "--wait"]);
     // It has seen the lock, and waits.
