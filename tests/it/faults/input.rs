@@ -378,3 +378,71 @@ fn hostile_labels_and_variables_are_text() {
     assert!(!trap.exists());
     assert!(!server.exec(&["test", "-e", "/tmp/trap"]).status.success());
 }
+
+#[test]
+fn doctor_asks_every_server_and_repository() {
+    let (server, mut place) = (Server::start("doctor"), Place::new());
+    // Other tests' servers are on this engine, in whatever state: only its own checks are looked at.
+    let checks = |place: &Place| {
+        let report = place.run(&["doctor", "--json"]).json();
+        let checks = report["checks"].as_array().unwrap().clone();
+        move |subject: &str| {
+            let found = checks.iter().find(|check| check["subject"] == subject);
+            found.cloned().unwrap_or_else(|| panic!("{checks:?}"))
+        }
+    };
+    let database = format!("{}/postgres/postgres", server.stack);
+    let repository = format!("repository {}", place.repository.display());
+    let check = checks(&place);
+    assert_eq!(check("engine")["outcome"], "ok");
+    assert_eq!(check(&repository)["outcome"], "ok");
+    assert_eq!(check(&database)["outcome"], "ok", "{}", check(&database));
+
+    server.sql("postgres", "create role limited login");
+    place.configure(&format!(
+        "[stack.{}.postgres.postgres]\nuser = \"nobody\"\n",
+        server.stack
+    ));
+    let elsewhere = place.folder.path().join("elsewhere");
+    place.env.insert(
+        "LIFEBOAT_REPOSITORY".to_owned(),
+        elsewhere.display().to_string(),
+    );
+    let check = checks(&place);
+    let (wrong, missing) = (
+        check(&database),
+        check(&format!("repository {}", elsewhere.display())),
+    );
+    assert_eq!(wrong["outcome"], "failed");
+    assert!(wrong["message"].to_string().contains("nobody"), "{wrong}");
+    assert!(
+        wrong["hint"].to_string().contains("lifeboat.toml"),
+        "{wrong}"
+    );
+    assert_eq!(missing["outcome"], "failed");
+    assert!(missing["hint"].to_string().contains("repository init"));
+}
+
+#[test]
+fn init_writes_what_the_other_commands_take() {
+    let (server, mut place) = (Server::start("init"), Place::without_repository());
+    server.fill(1);
+    // Nothing is said about the repository: it is ./lifeboat-backups.
+    place
+        .env
+        .insert("LIFEBOAT_REPOSITORY".to_owned(), String::new());
+    let planned = place
+        .run(&["init", "--dry-run", "--json"])
+        .expect_code(0)
+        .json();
+    assert_eq!(planned["message_type"], "plan");
+    assert!(!place.folder.path().join("lifeboat.toml").exists());
+    place.run(&["init", "--yes"]).expect_code(0);
+    place.run(&["backup", &server.stack]).expect_code(0);
+    assert_eq!(place.list().len(), 1);
+    assert!(place.folder.path().join("lifeboat-backups").is_dir());
+    place
+        .run(&["init", "--yes"])
+        .expect_code(2)
+        .says(&["is there already"]);
+}

@@ -186,3 +186,24 @@ fn every_damage_of_every_object_is_found_before_the_target_is_touched() {
         .expect_code(10);
     assert_eq!(server.contents(), contents);
 }
+
+#[test]
+fn a_lost_object_does_not_take_the_others_along() {
+    let (server, place) = (Server::start("lost"), Place::new());
+    server.fill(5);
+    place.run(&["backup", &server.stack]).expect_code(0);
+    let id = place.list().remove(0).0;
+    let lost = "postgres/postgres/globals.sql.zst";
+    fs::remove_file(place.repository.join(&server.stack).join(&id).join(lost)).unwrap();
+    place.run(&["verify"]).expect_code(13).says(&[lost]);
+    let (all, one) = (
+        ["restore", "latest", "--in-place", "--yes"],
+        ["restore", "latest", "--only", "app", "--as", "copy"],
+    );
+    let before = server.contents();
+    place.run(&all).expect_code(13).says(&[lost]);
+    assert_eq!(server.contents(), before);
+    place.run(&one).expect_code(0);
+    assert_eq!(server.sql("copy", "select count(*) from items"), "5");
+    place.run(&["show", "--json"]).expect_code(0);
+}
