@@ -5,7 +5,7 @@ use super::restore::{RestoreRequest, Target};
 use crate::error::{Error, Result, nearest};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::Backup;
-use crate::source::postgres::{self, Capability, DatabaseFacts, Server, derived_name};
+use crate::source::postgres::{self, Capability, DatabaseFacts, Server, Session, derived_name};
 use crate::stack::{ArtifactName, Service, Stack};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +69,13 @@ pub(super) struct Incoming {
 /// The servers that take part, by service.
 pub(super) type Servers = BTreeMap<String, (Server, Capability)>;
 
+/// A server that is restored into, as it is before.
+struct Host<'a> {
+    server: &'a Server,
+    session: Session,
+    databases: BTreeSet<String>,
+}
+
 /// A plan, and what its steps refer to.
 pub(super) struct Planned {
     pub plan: Plan,
@@ -95,15 +102,19 @@ impl Planner<'_> {
     /// Usage where the request cannot be met; failed where a server cannot take a dump.
     pub(super) async fn make(&self) -> Result<Planned> {
         let databases = self.databases()?;
+        let hosts = self.hosts().await?;
         let mut incoming = Vec::new();
         let (mut loads, mut swaps, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for artifact in databases {
             let ArtifactName::Database { service, database } = &artifact.name else {
                 continue;
             };
-            let one = self.incoming(artifact, service, database).await?;
+            let host = hosts.get(service.as_str()).ok_or_else(|| {
+                Error::failed(format!("service {service} is not part of this run"))
+            })?;
+            let one = self.incoming(artifact, database, host).await?;
             let live = self.live_name(database);
-            let aside = self.aside(service, live).await?;
+            let aside = self.aside(service, live, host)?;
             let (service, side) = (service.clone(), one.side.clone());
             loads.extend([
                 Step::CreateDatabase {
@@ -142,7 +153,7 @@ impl Planner<'_> {
             artifact: artifact.name.clone(),
         });
         let mut steps: Vec<Step> = verify.collect();
-        steps.extend(self.roles(&incoming).await?);
+        steps.extend(self.roles(&incoming, &hosts).await?);
         steps.extend(loads);
         // Last, and together: until here nothing that serves was touched.
         steps.extend(swaps);
@@ -186,28 +197,34 @@ impl Planner<'_> {
         Ok(databases)
     }
 
-    fn server(&self, service: &str) -> Result<&Server> {
-        self.servers
-            .get(service)
-            .map(|(server, _)| server)
-            .ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))
+    /// Every server that takes part, asked once what it has.
+    async fn hosts(&self) -> Result<BTreeMap<&str, Host<'_>>> {
+        let mut hosts = BTreeMap::new();
+        for (service, (server, _)) in self.servers {
+            let known = server.databases().await?.into_iter();
+            let host = Host {
+                server,
+                session: server.maintenance(&[]).await?,
+                databases: known.map(|database| database.name).collect(),
+            };
+            hosts.insert(service.as_str(), host);
+        }
+        Ok(hosts)
     }
 
     /// What is known of a database, once its server is known to be able to take it.
     async fn incoming(
         &self,
         artifact: &Artifact,
-        service: &str,
         database: &str,
+        host: &Host<'_>,
     ) -> Result<Incoming> {
-        let server = self.server(service)?;
         let facts = self.facts.0.get(&artifact.name.to_string());
         let facts = facts.ok_or_else(|| {
             Error::damaged(format!("the facts say nothing about {}", artifact.name))
         })?;
         let facts = postgres::database_facts(facts)?;
-        let session = server.maintenance(&[]).await?;
-        server.preflight(&session, &facts).await?;
+        host.server.preflight(&host.session, &facts).await?;
         let side = derived_name(self.live_name(database), "restoring", self.run.as_str());
         Ok(Incoming {
             artifact: artifact.clone(),
@@ -225,9 +242,8 @@ impl Planner<'_> {
     }
 
     /// What the database that serves as `live` becomes, where there is one.
-    async fn aside(&self, service: &str, live: &str) -> Result<Option<String>> {
-        let databases = self.server(service)?.databases().await?;
-        let exists = databases.iter().any(|known| known.name == live);
+    fn aside(&self, service: &str, live: &str, host: &Host<'_>) -> Result<Option<String>> {
+        let exists = host.databases.contains(live);
         match (&self.request.target, exists) {
             (Target::As(name), true) => Err(Error::usage(format!(
                 "service {service} has a database {name:?} already"
@@ -240,9 +256,14 @@ impl Planner<'_> {
 
     /// One step for each service that lacks roles: all of the backup's where its globals are selected, else
     /// those that the databases need.
-    async fn roles(&self, incoming: &[Incoming]) -> Result<Vec<Step>> {
+    async fn roles(
+        &self,
+        incoming: &[Incoming],
+        hosts: &BTreeMap<&str, Host<'_>>,
+    ) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
-        for (service, (server, _)) in self.servers {
+        for (service, host) in hosts {
+            let service = (*service).to_owned();
             let globals = ArtifactName::Globals {
                 service: service.clone(),
             };
@@ -251,13 +272,12 @@ impl Planner<'_> {
             } else {
                 let of_service = incoming
                     .iter()
-                    .filter(|one| one.artifact.name.service() == Some(service));
+                    .filter(|one| one.artifact.name.service() == Some(service.as_str()));
                 let wanted: BTreeSet<String> = of_service
                     .filter_map(|one| one.facts.properties.as_ref())
                     .flat_map(|properties| properties.roles().map(str::to_owned))
                     .collect();
-                let session = server.maintenance(&[]).await?;
-                let missing = server.missing_roles(&session, &wanted).await?;
+                let missing = host.server.missing_roles(&host.session, &wanted).await?;
                 if missing.is_empty() {
                     continue;
                 }
@@ -266,10 +286,7 @@ impl Planner<'_> {
                 }
                 missing
             };
-            steps.push(Step::CreateRoles {
-                service: service.clone(),
-                roles,
-            });
+            steps.push(Step::CreateRoles { service, roles });
         }
         Ok(steps)
     }

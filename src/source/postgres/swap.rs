@@ -15,6 +15,7 @@ use super::quote::{identifier, literal};
 use super::server::Server;
 use super::session::{Session, Told, describe};
 use crate::error::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 
 /// PostgreSQL's limit for a name, in bytes (`NAMEDATALEN` - 1).
@@ -56,14 +57,19 @@ pub struct Marked {
     pub run: String,
 }
 
-/// `<name>_<what>_<run>`, the name shortened at a character where it would be too long for PostgreSQL.
+/// `<name>_<what>_<run>`. Where that is too long for PostgreSQL, the name is cut at a character and a digest of
+/// the whole stands for the rest, because another database may have the same beginning.
 pub fn derived_name(name: &str, what: &str, run: &str) -> String {
     let suffix = format!("_{what}_{run}");
-    let mut end = name.len().min(LONGEST_NAME.saturating_sub(suffix.len()));
+    if name.len() + suffix.len() <= LONGEST_NAME {
+        return format!("{name}{suffix}");
+    }
+    let digest = hex::encode(&Sha256::digest(name)[..3]);
+    let mut end = LONGEST_NAME.saturating_sub(suffix.len() + 1 + digest.len());
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}{suffix}", &name[..end])
+    format!("{}-{digest}{suffix}", &name[..end])
 }
 
 /// The statements that mark a database.
@@ -217,12 +223,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn derived_names_fit_and_stay_whole_characters() {
+    fn derived_names_fit_differ_and_stay_whole_characters() {
         assert_eq!(derived_name("app", "before", "x"), "app_before_x");
         let name = derived_name(&"é".repeat(31), "before", "20261122T020000Z-k3f9");
         assert!(
             name.len() <= 63 && name.ends_with("_before_20261122T020000Z-k3f9"),
             "{name}"
         );
+        let other = derived_name(
+            &format!("{}x", "é".repeat(30)),
+            "before",
+            "20261122T020000Z-k3f9",
+        );
+        assert_ne!(name, other);
     }
 }
