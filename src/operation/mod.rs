@@ -4,6 +4,7 @@
 //! builds a [`plan::Plan`], which `--dry-run` prints and one executor runs and journals.
 
 pub mod backup;
+mod capture;
 pub mod catalog;
 pub mod context;
 pub mod doctor;

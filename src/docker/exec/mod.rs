@@ -36,6 +36,7 @@ mod duplex;
 mod producer;
 mod reader;
 mod script;
+mod verdict;
 mod wire;
 
 pub use command::{Command, Transport};

@@ -1,0 +1,289 @@
+//! A backup at work: each source's stream through the pipeline into the repository, then the commit.
+
+use super::Context;
+use super::backup::BackupRequest;
+use super::inventory::Planned;
+use super::plan::{Executor, Step};
+use super::recipe;
+use super::sources::SourceOptions;
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
+use crate::manifest::{
+    Artifact, BackupId, Commit, Consistency, Encoding, FORMAT, Facts, Manifest, Sealed,
+};
+use crate::pipeline::{SealOptions, seal};
+use crate::repository::BackupWriter;
+use crate::source::postgres::Capture;
+use crate::stack::{ArtifactName, Stack};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// zstd level of stored bytes where nobody says otherwise: above it, time grows faster than size falls.
+const DEFAULT_LEVEL: u8 = 1;
+/// Threads that compress on the host.
+const THREADS: u32 = 2;
+
+/// A backup at work.
+pub(super) struct Run<'a> {
+    pub context: &'a Context,
+    pub request: &'a BackupRequest,
+    pub options: SourceOptions,
+    pub stack: &'a Stack,
+    pub stack_json: serde_json::Value,
+    pub id: &'a BackupId,
+    pub sources: Vec<Planned>,
+    pub previous: BTreeMap<ArtifactName, (u64, u64)>,
+    pub writer: Option<BackupWriter>,
+    pub observer: &'a dyn Observer,
+    pub started: DateTime<Utc>,
+    pub sealed: Vec<Sealed>,
+    pub facts: Facts,
+    pub notes: Vec<String>,
+    pub missing: Vec<String>,
+    pub warnings: Vec<String>,
+    pub commit: Option<Commit>,
+}
+
+impl Executor for Run<'_> {
+    async fn perform(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Capture { artifact } => match self.capture(artifact).await {
+                Err(error) if self.request.allow_partial && error.kind() == Kind::Failed => {
+                    let reason = format!("{artifact}: {}", error.chain());
+                    self.warn(format!("not captured: {reason}"));
+                    self.missing.push(reason);
+                    Ok(())
+                }
+                result => {
+                    result.map_err(|error| error.while_doing(format!("cannot capture {artifact}")))
+                }
+            },
+            Step::Commit { .. } => self.commit().await,
+            _ => Err(Error::failed("a backup has no such step")),
+        }
+    }
+
+    async fn undo(&mut self, _: &Step) -> Result<()> {
+        match self.writer.take() {
+            Some(writer) => writer.abandon().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Run<'_> {
+    async fn capture(&mut self, name: &ArtifactName) -> Result<()> {
+        let source = self
+            .sources
+            .iter()
+            .find(|source| source.name == *name)
+            .ok_or_else(|| Error::failed(format!("{name} is not part of this run")))?;
+        let begun = Instant::now();
+        let started = self.context.now();
+        self.observer.observe(&Event::ArtifactStarted {
+            artifact: name.to_string(),
+            expected: self.previous.get(name).map(|(_, stored)| *stored),
+        });
+        let transport = source
+            .capability
+            .dump_transport(self.options.compress, self.level());
+        let mut capture = match &source.database {
+            Some(database) => source.server.dump(database, transport).await?,
+            None => source.server.dump_globals(transport).await?,
+        };
+        let notes = std::mem::take(&mut capture.notes);
+        let (artifact, facts) = self.store(source, capture, started).await?;
+        let (raw_size, stored_size) = (
+            artifact.artifact().raw_size,
+            artifact.artifact().stored_size,
+        );
+        self.sealed.push(artifact);
+        self.facts.0.insert(name.to_string(), facts);
+        for note in &notes {
+            self.warn(note.clone());
+        }
+        self.notes.extend(notes);
+        if let Some((previous, _)) = self.previous.get(name)
+            && raw_size < previous / 2
+        {
+            let text = format!(
+                "{name} is {raw_size} bytes, less than half of the {previous} of the last backup"
+            );
+            self.notes.push(text.clone());
+            self.warn(text);
+        }
+        self.observer.observe(&Event::ArtifactFinished {
+            artifact: name.to_string(),
+            raw_size,
+            stored_size,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    /// The stream of a capture through the pipeline into the repository, and the proof that it is whole.
+    async fn store(
+        &self,
+        source: &Planned,
+        mut capture: Capture,
+        started: DateTime<Utc>,
+    ) -> Result<(Sealed, serde_json::Value)> {
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or_else(|| Error::failed("the backup was given up"))?;
+        let options = SealOptions {
+            incoming: capture.incoming,
+            level: self.level(),
+            threads: THREADS,
+        };
+        let encoding = vec![Encoding::Zstd];
+        let mut upload = writer.upload(&capture.name, &encoding)?;
+        let (mut input, mut output) = seal(&options, capture.inspector())?;
+        let artifact = capture.name.to_string();
+        let mut ended = false;
+        let read = async {
+            while let Some(bytes) = capture.next().await? {
+                input.push(bytes).await?;
+            }
+            ended = true;
+            input.finish().await
+        };
+        let write = async {
+            let mut stored = 0;
+            while let Some(bytes) = output.next().await? {
+                stored += bytes.len() as u64;
+                upload.write(bytes).await?;
+                self.observer.observe(&Event::Progress {
+                    artifact: artifact.clone(),
+                    bytes: stored,
+                });
+            }
+            Ok(())
+        };
+        let measured = match tokio::try_join!(read, write) {
+            Ok((measured, ())) => measured,
+            Err(error) => {
+                upload.abort().await;
+                // A program that failed leaves a stream that is too short; its own words say why.
+                let said = match ended {
+                    true => capture.finish(serde_json::Value::Null).await.err(),
+                    false => None,
+                };
+                return Err(said.unwrap_or(error));
+            }
+        };
+        let name = capture.name.clone();
+        let media_type = capture.media_type.to_owned();
+        let (proof, facts) = match capture.finish(measured.inspection.facts).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                upload.abort().await;
+                return Err(error);
+            }
+        };
+        let objects = upload.finish().await?;
+        let service = source.server.service();
+        let sealed = Sealed::new(
+            &proof,
+            Artifact {
+                source: name.source_kind(),
+                name,
+                container_id: service.container_id.clone(),
+                image: service.image.clone(),
+                image_digest: service
+                    .image_digest
+                    .clone()
+                    .unwrap_or_else(|| service.image_id.clone()),
+                engine_version: source.version.clone(),
+                media_type,
+                encoding,
+                raw_size: measured.raw_size,
+                stored_size: measured.stored_size,
+                objects,
+                started,
+                finished: self.context.now(),
+                consistency: Consistency::Snapshot,
+            },
+        )?;
+        Ok((sealed, facts))
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        if self.sealed.is_empty() {
+            return Err(Error::failed(format!(
+                "nothing was captured: {}",
+                self.missing.join("; ")
+            )));
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            backup: self.id.clone(),
+            stack: self.stack.name.clone(),
+            host: self.context.host.clone(),
+            lifeboat_version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            finished: self.context.now(),
+            trigger: self.request.trigger.clone(),
+            tags: self.request.tags.clone(),
+            complete: self.missing.is_empty(),
+            only: self.request.only.clone(),
+            reasons: self.missing.clone(),
+            notes: self.notes.clone(),
+            artifacts: self
+                .sealed
+                .iter()
+                .map(|sealed| sealed.artifact().clone())
+                .collect(),
+        };
+        let recipe = recipe::restore_md(&manifest);
+        let writer = self
+            .writer
+            .take()
+            .ok_or_else(|| Error::failed("the backup was given up"))?;
+        let sealed = std::mem::take(&mut self.sealed);
+        self.commit = Some(
+            writer
+                .commit(manifest, sealed, &self.facts, &self.stack_json, &recipe)
+                .await?,
+        );
+        Ok(())
+    }
+
+    /// After a failure: ends what still runs in the containers under this run's name.
+    pub(super) async fn give_up(&self) {
+        let mut done: Vec<&str> = Vec::new();
+        for source in &self.sources {
+            let service = source.server.service().name.as_str();
+            if done.contains(&service) {
+                continue;
+            }
+            done.push(service);
+            if let Ok(session) = source.server.maintenance(&[]).await {
+                let _ = session
+                    .query(
+                        "select pg_terminate_backend(pid) from pg_stat_activity \
+                         where application_name = $1 and pid <> pg_backend_pid()",
+                        &[&source.server.application_name()],
+                    )
+                    .await;
+            }
+        }
+    }
+
+    /// The zstd level of stored bytes.
+    fn level(&self) -> u8 {
+        self.request
+            .level
+            .or(self.options.level)
+            .unwrap_or(DEFAULT_LEVEL)
+    }
+
+    fn warn(&mut self, message: String) {
+        self.observer.observe(&Event::Warning {
+            message: message.clone(),
+        });
+        self.warnings.push(message);
+    }
+}
