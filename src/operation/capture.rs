@@ -88,9 +88,11 @@ impl Run<'_> {
         let transport = source
             .capability
             .dump_transport(self.options.compress, self.level());
-        let mut capture = match &source.database {
-            Some(database) => source.server.dump(database, transport).await?,
-            None => source.server.dump_globals(transport).await?,
+        let mut capture = if let Some(database) = &source.database {
+            source.server.dump(database, transport).await?
+        } else {
+            let passwords = source.may_read_passwords;
+            source.server.dump_globals(passwords, transport).await?
         };
         let notes = std::mem::take(&mut capture.notes);
         let (artifact, facts) = self.store(source, capture, started).await?;

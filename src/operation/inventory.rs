@@ -15,6 +15,8 @@ pub(super) struct Planned {
     pub capability: Capability,
     /// The server's version, as it says.
     pub version: String,
+    /// Whether the globals may hold password verifiers.
+    pub may_read_passwords: bool,
     /// `None` for the globals.
     pub database: Option<Database>,
 }
@@ -42,15 +44,18 @@ pub(super) async fn inventory(
             continue;
         }
         let server = ready_server(context, service, options, id.as_str()).await?;
-        if locked {
-            end_dead_sessions(&server).await;
-        }
-        let version = server.version().await?;
-        let capability = server.capability().await?;
+        let end_dead = async {
+            if locked {
+                end_dead_sessions(&server).await;
+            }
+            Ok(())
+        };
+        let ((), survey, capability) =
+            tokio::try_join!(end_dead, server.survey(), server.capability())?;
         let globals = ArtifactName::Globals {
             service: service.name.clone(),
         };
-        let databases = server.databases_to_capture().await?.into_iter().map(Some);
+        let databases = survey.databases.into_iter().map(Some);
         for database in std::iter::once(None).chain(databases) {
             let name = match &database {
                 None => globals.clone(),
@@ -65,7 +70,8 @@ pub(super) async fn inventory(
                     name,
                     server: server.clone(),
                     capability,
-                    version: version.clone(),
+                    version: survey.version.clone(),
+                    may_read_passwords: survey.may_read_passwords,
                     database,
                 });
             }

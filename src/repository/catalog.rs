@@ -95,21 +95,25 @@ impl Repository {
             if some.is_empty() {
                 return Ok(entries);
             }
-            let read = some
-                .into_iter()
-                .map(|(id, marks)| self.entry(stack, id, marks));
-            for entry in futures_util::future::join_all(read).await {
+            let keys = some.iter().map(|(id, _)| commit_key(stack, id)).collect();
+            let read = self.store.get_all(keys).await?;
+            for ((id, marks), bytes) in some.into_iter().zip(read) {
                 // Removed by a prune since the listing: gone, not damaged.
-                entries.extend(entry?);
+                entries.extend(self.entry(stack, id, marks, bytes).await);
             }
         }
     }
 
-    async fn entry(&self, stack: &str, id: BackupId, mut marks: Marks) -> Result<Option<Entry>> {
-        let key = commit_key(stack, &id);
-        let read = match self.store.get(&key).await {
-            Ok(Some(bytes)) => parse_commit(&key, &bytes, stack, &id),
-            Ok(None) => return Ok(None),
+    /// What is listed for a commit that was read; `None` where there is none any more.
+    async fn entry(
+        &self,
+        stack: &str,
+        id: BackupId,
+        mut marks: Marks,
+        read: Result<Option<Vec<u8>>>,
+    ) -> Option<Entry> {
+        let parsed = match read.transpose()? {
+            Ok(bytes) => parse_commit(&commit_key(stack, &id), &bytes, stack, &id),
             Err(error) => Err(error),
         };
         let pinned = if marks.pinned {
@@ -118,18 +122,18 @@ impl Repository {
             None
         };
         marks.proofs.sort_unstable();
-        let (commit, damaged) = match read {
+        let (commit, damaged) = match parsed {
             Ok(commit) => (Some(commit), None),
             Err(error) => (None, Some(error.chain())),
         };
-        Ok(Some(Entry {
+        Some(Entry {
             stack: stack.to_owned(),
             id,
             commit,
             pinned,
             proofs: marks.proofs,
             damaged,
-        }))
+        })
     }
 
     /// The backup that a person means: `latest`, `latest~2`, an id, a unique prefix of one, each
@@ -212,8 +216,8 @@ impl Repository {
     }
 }
 
-/// How many commits are asked for at once: hides the way to a blocking thread and back.
-const READ_TOGETHER: usize = 64;
+/// How many commits are read at once: memory stays bounded however many there are.
+const READ_TOGETHER: usize = 1024;
 
 /// The N of `latest~N`; `None` for a reference that is no such thing.
 fn steps_back(wanted: &str) -> Result<Option<usize>> {

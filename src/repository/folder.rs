@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -267,6 +267,27 @@ impl Folder {
             Ok(_) => Err(special(&path)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(io_error("look at", &path, error)),
+        }
+    }
+
+    /// A small file, whole; `None` where there is none.
+    ///
+    /// # Errors
+    /// Damaged where it is longer than `limit` bytes, or not a regular file.
+    pub(super) fn read(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        if !self.check_file(key)? {
+            return Ok(None);
+        }
+        let path = self.path(key);
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes));
+        match read {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error("read", &path, error)),
+            Ok(_) if bytes.len() as u64 > limit => Err(Error::damaged(format!(
+                "{key}: more bytes than such an object has"
+            ))),
+            Ok(_) => Ok(Some(bytes)),
         }
     }
 

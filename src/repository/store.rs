@@ -76,6 +76,14 @@ impl Store {
         Ok(Some(bytes))
     }
 
+    /// Many small objects, each as [`Store::get`] gives it. On a disk the way to a blocking thread and back
+    /// takes longer than reading one: it is gone once for all.
+    pub(super) async fn get_all(&self, keys: Vec<String>) -> Result<Vec<Result<Option<Vec<u8>>>>> {
+        let folder = Arc::clone(&self.folder);
+        let read = move || Ok(keys.iter().map(|key| folder.read(key, SMALL)).collect());
+        blocking(read).await
+    }
+
     /// Some bytes of an object.
     ///
     /// # Errors

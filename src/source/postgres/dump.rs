@@ -206,7 +206,11 @@ impl Server {
 
     /// Starts a dump of roles and memberships. Without password verifiers where the role may not read
     /// them (`pg_authid` is for superusers), which the notes then say.
-    pub async fn dump_globals(&self, transport: Transport) -> Result<Capture> {
+    pub async fn dump_globals(
+        &self,
+        may_read_passwords: bool,
+        transport: Transport,
+    ) -> Result<Capture> {
         let target = conninfo(self.maintenance_database(), self.user());
         let mut argv = vec![
             "pg_dumpall",
@@ -217,7 +221,7 @@ impl Server {
             &target,
         ];
         let mut notes = Vec::new();
-        if !self.may_read_passwords().await? {
+        if !may_read_passwords {
             argv.push("--no-role-passwords");
             notes.push(format!(
                 "role {:?} may not read pg_authid: the globals of service {} hold no passwords",

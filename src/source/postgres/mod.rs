@@ -22,6 +22,6 @@ pub use load::Part;
 pub use parallel::{List, Phases, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
 pub use recognise::{is_postgres, might_be_postgres};
-pub use server::{Credentials, Database, Server};
+pub use server::{Credentials, Database, Server, Survey};
 pub use session::Session;
 pub use swap::{Marked, Role, derived_name, drop_database, marked, swap};

@@ -11,8 +11,10 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 /// Runs before every PostgreSQL program in a container. The password never leaves the container:
-/// its shell reads the file or the variable that the image itself was given.
-const PASSWORD_FROM_CONTAINER: &str = r#"
+/// its shell reads the file or the variable that the image itself was given. Debian's programs are found
+/// without `pg_wrapper`, whose start of perl costs a tenth of a second each time.
+const PREAMBLE: &str = r#"
+[ -z "${PG_MAJOR:-}" ] || PATH=/usr/lib/postgresql/$PG_MAJOR/bin:$PATH
 if [ -z "${PGPASSWORD:-}" ]; then
   if [ -n "${POSTGRES_PASSWORD_FILE:-}" ] && [ -r "${POSTGRES_PASSWORD_FILE}" ]; then
     PGPASSWORD=$(cat "$POSTGRES_PASSWORD_FILE")
@@ -54,6 +56,17 @@ pub struct Database {
     pub name: String,
     /// Bytes on the server's disk; 0 where it could not be asked.
     pub size: u64,
+}
+
+/// What a backup has to know of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Its version: `17.5`.
+    pub version: String,
+    /// Whether lifeboat's role may read password verifiers (`pg_authid` is for superusers).
+    pub may_read_passwords: bool,
+    /// The databases that a backup holds, by name.
+    pub databases: Vec<Database>,
 }
 
 impl Server {
@@ -114,7 +127,7 @@ impl Server {
             )
             .env("PGCONNECT_TIMEOUT", "20")
             .env("LC_ALL", "C.UTF-8")
-            .preamble(PASSWORD_FROM_CONTAINER);
+            .preamble(PREAMBLE);
         if let Some(password) = &self.password {
             command = command.secret_env("PGPASSWORD", password.clone());
         }
@@ -188,39 +201,39 @@ impl Server {
     /// The databases that can be connected to, templates excluded, by name. Asked with the image's
     /// own `psql`, which is there wherever `pg_dump` is.
     pub async fn databases(&self) -> Result<Vec<Database>> {
-        self.databases_where("true").await
+        let rows = self.psql(&connectable("true")).await?;
+        rows.iter().map(|row| database(row)).collect()
     }
 
-    /// The databases that a backup holds: all but those that lifeboat itself keeps aside or is
-    /// restoring into, which carry its mark.
-    pub async fn databases_to_capture(&self) -> Result<Vec<Database>> {
-        self.databases_where(
+    /// What a backup has to know of the server, in one question: each costs a tenth of a second. The
+    /// databases are all but those that lifeboat itself keeps aside or is restoring into, which carry its mark.
+    pub async fn survey(&self) -> Result<Survey> {
+        let databases = connectable(
             "not exists (select from pg_db_role_setting s, unnest(s.setconfig) entry \
              where s.setdatabase = d.oid and s.setrole = 0 and entry like 'lifeboat.%')",
-        )
-        .await
-    }
-
-    async fn databases_where(&self, condition: &str) -> Result<Vec<Database>> {
-        // A connection limit of -2 marks what an interrupted DROP DATABASE has left (PostgreSQL 15.4).
-        let query = format!(
-            "select datname, pg_database_size(oid) from pg_database d \
-             where datallowconn and not datistemplate and datconnlimit <> -2 and {condition} \
-             order by datname"
         );
-        let rows = self.psql(&query).await?;
-        rows.iter()
-            .map(|row| match &row[..] {
-                [name, size] => Ok(Database {
-                    name: name.clone(),
-                    size: size.parse().unwrap_or(0),
-                }),
-                _ => Err(Error::failed(format!(
-                    "psql printed a row of {} columns",
-                    row.len()
-                ))),
-            })
-            .collect()
+        let rows = self
+            .psql(&format!(
+                "select name, value from (\
+                 select 0 as place, current_setting('server_version') as name, \
+                 has_table_privilege('pg_catalog.pg_authid', 'select')::text as value \
+                 union all select 1, name, value from ({databases}) found) rows order by place, name"
+            ))
+            .await?;
+        let (first, databases) = rows
+            .split_first()
+            .ok_or_else(|| Error::failed("psql answered nothing"))?;
+        let [version, passwords] = &first[..] else {
+            return Err(odd_row(first));
+        };
+        Ok(Survey {
+            version: version.split(' ').next().unwrap_or_default().to_owned(),
+            may_read_passwords: passwords == "true",
+            databases: databases
+                .iter()
+                .map(|row| database(row))
+                .collect::<Result<_>>()?,
+        })
     }
 
     /// The server's version as it says it: `17.5 (Debian 17.5-1)`, cut to its number.
@@ -228,14 +241,6 @@ impl Server {
         let rows = self.psql("show server_version").await?;
         let text = rows.into_iter().flatten().next().unwrap_or_default();
         Ok(text.split(' ').next().unwrap_or_default().to_owned())
-    }
-
-    /// Whether lifeboat's role may read password verifiers.
-    pub(super) async fn may_read_passwords(&self) -> Result<bool> {
-        let rows = self
-            .psql("select has_table_privilege('pg_catalog.pg_authid', 'select')")
-            .await?;
-        Ok(rows.into_iter().flatten().next().as_deref() == Some("t"))
     }
 
     /// Whether lifeboat's role is a superuser.
@@ -341,4 +346,28 @@ pub(super) fn is_no_such_database(error: &Error, database: &str) -> bool {
     error
         .to_string()
         .contains(&format!("database \"{database}\" does not exist"))
+}
+
+/// The query for the databases that can be connected to, templates excluded: names and sizes, by name.
+fn connectable(condition: &str) -> String {
+    // A connection limit of -2 marks what an interrupted DROP DATABASE has left (PostgreSQL 15.4).
+    format!(
+        "select datname::text as name, pg_database_size(oid)::text as value from pg_database d \
+         where datallowconn and not datistemplate and datconnlimit <> -2 and {condition} \
+         order by datname"
+    )
+}
+
+fn database(row: &[String]) -> Result<Database> {
+    match row {
+        [name, size] => Ok(Database {
+            name: name.clone(),
+            size: size.parse().unwrap_or(0),
+        }),
+        _ => Err(odd_row(row)),
+    }
+}
+
+fn odd_row(row: &[String]) -> Error {
+    Error::failed(format!("psql printed a row of {} columns", row.len()))
 }
