@@ -152,6 +152,9 @@ pub struct Artifact {
     pub finished: DateTime<Utc>,
     /// How consistent it is.
     pub consistency: Consistency,
+    /// Which of several ways of capturing it was taken, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
 }
 
 /// One step between plain and stored bytes.

@@ -40,6 +40,9 @@ pub struct Service {
     /// The container's environment. Holds secrets: never serialised, never printed.
     #[serde(skip)]
     pub env: BTreeMap<String, String>,
+    /// What it runs: entrypoint and arguments. May hold secrets: never serialised, never printed.
+    #[serde(skip)]
+    pub command: Vec<String>,
     /// What is mounted into it.
     pub mounts: Vec<Mount>,
     /// CPU limit in billionths of a core; 0 where there is none.
@@ -53,6 +56,8 @@ pub struct Service {
 pub struct Mount {
     /// The volume's name; `None` for a bind mount.
     pub volume: Option<String>,
+    /// The folder on the engine's machine, for a bind mount.
+    pub folder: Option<String>,
     /// The path inside the container.
     pub destination: String,
 }

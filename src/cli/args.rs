@@ -66,7 +66,7 @@ pub(super) enum Command {
     Verify(Verify),
     /// Restore a backup: verified first, loaded beside, compared, swapped last
     Restore(Restore),
-    /// Undo the last in-place restore while the old databases are still kept
+    /// Undo the last in-place restore while the old databases and files are still kept
     Rollback(Rollback),
     /// Write one artifact, plain, to standard output or a file
     Export(Export),
@@ -112,7 +112,7 @@ pub(super) struct Init {
 pub(super) struct Backup {
     /// The stack; may be left out where there is one
     pub stack: Option<String>,
-    /// Only this artifact (postgres/SERVICE/db/DATABASE), folder (postgres/SERVICE) or database; repeatable
+    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE), folder (postgres/SERVICE) or database; repeatable
     #[arg(long, value_name = "A")]
     pub only: Vec<String>,
     /// A mark of your own; repeatable
@@ -172,7 +172,7 @@ pub(super) struct Verify {
     /// Every backup of the repository
     #[arg(long)]
     pub all: bool,
-    /// Decode every stream to its end, too, and let pg_restore read every dump
+    /// Decode every stream to its end, too, and let pg_restore and redis-check-rdb read what is theirs
     #[arg(long)]
     pub deep: bool,
 }
@@ -183,10 +183,10 @@ pub(super) struct Restore {
     /// The backup
     #[arg(value_name = "BACKUP")]
     pub backup: String,
-    /// Only this artifact (postgres/SERVICE/db/DATABASE), folder or database; repeatable
+    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE), folder or database; repeatable
     #[arg(long, value_name = "A")]
     pub only: Vec<String>,
-    /// Restore one database under a new name
+    /// Restore one database under a new name, or one Redis snapshot into a new volume
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Put it in the place of what serves now, which is kept aside

@@ -8,7 +8,7 @@ use crate::error::{Error, Result, nearest};
 use crate::operation::Context;
 use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Location, Repository};
-use crate::source::postgres::Credentials;
+use crate::source::Credentials;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
@@ -97,10 +97,10 @@ impl Session {
                 level: configured.level.as_ref().map(|level| *level.as_ref()),
                 ..SourceOptions::default()
             };
-            for (service, postgres) in &configured.postgres {
+            for (service, login) in configured.postgres.iter().chain(&configured.redis) {
                 let credentials = Credentials {
-                    user: postgres.user.clone(),
-                    password: postgres
+                    user: login.user.clone(),
+                    password: login
                         .password
                         .as_ref()
                         .map(environment::resolve)

@@ -49,14 +49,17 @@ pub struct StackConfig {
     pub level: Option<toml::Spanned<u8>>,
     /// `[stack.NAME.postgres.SERVICE]`.
     #[serde(default)]
-    pub postgres: BTreeMap<String, PostgresConfig>,
+    pub postgres: BTreeMap<String, LoginConfig>,
+    /// `[stack.NAME.redis.SERVICE]`.
+    #[serde(default)]
+    pub redis: BTreeMap<String, LoginConfig>,
 }
 
-/// `[stack.NAME.postgres.SERVICE]`: for servers whose container does not say it.
+/// `[stack.NAME.postgres.SERVICE]` and `[stack.NAME.redis.SERVICE]`: for servers whose container does not say it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PostgresConfig {
-    /// The role to connect as.
+pub struct LoginConfig {
+    /// The role or user to connect as.
     pub user: Option<String>,
     /// Where its password is: `{ env = "NAME" }` or `{ file = "/path" }`.
     pub password: Option<SecretRef>,

@@ -117,6 +117,11 @@ fn service(container: ContainerInspectResponse) -> Option<Service> {
             .filter_map(|entry| entry.split_once('='))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect(),
+        command: container
+            .path
+            .into_iter()
+            .chain(container.args.unwrap_or_default())
+            .collect(),
         mounts: container
             .mounts
             .unwrap_or_default()
@@ -143,9 +148,11 @@ fn cpu_limit(limits: &bollard::models::HostConfig) -> i64 {
 }
 
 fn mount(point: MountPoint) -> Option<Mount> {
+    let is_bind = point.typ.as_deref() == Some("bind");
     Some(Mount {
         // A bind mount has no name; an engine may say so with an empty one.
         volume: point.name.filter(|name| !name.is_empty()),
+        folder: point.source.filter(|_| is_bind),
         destination: point.destination?,
     })
 }

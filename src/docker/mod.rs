@@ -7,7 +7,9 @@
 //! | [`exec`] | runs commands in containers, with proof that every byte arrived |
 //! | [`owner`] | which process made something on the engine, and whether it still lives |
 //! | [`lock`] | one operation per stack, whoever shares the engine |
-//! | [`scratch`] | throwaway containers for checks |
+//! | [`lifecycle`] | stops and starts containers of the application |
+//! | [`scratch`] | throwaway containers for checks, and for work on a volume |
+//! | [`volume`] | named volumes |
 //! | [`sweep`] | removes what a killed run left behind |
 
 pub mod connect;
@@ -15,11 +17,13 @@ mod context;
 mod describe;
 pub mod discover;
 pub mod exec;
+pub mod lifecycle;
 pub mod lock;
 pub mod owner;
 pub mod scratch;
 mod ssh;
 pub mod sweep;
+pub mod volume;
 
 use crate::error::{Error, Result};
 use bollard::errors::Error as Cause;

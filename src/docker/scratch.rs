@@ -1,4 +1,4 @@
-//! Throwaway containers for checks: no network, no log, no volume, and an end of their own.
+//! Throwaway containers for checks and for work on a volume: no network, no log, and an end of their own.
 
 use super::owner::Owner;
 use super::{Engine, within};
@@ -7,6 +7,9 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig};
 use bollard::query_parameters::StartContainerOptions;
 use chrono::TimeDelta;
 use std::time::Duration;
+
+/// The role of a scratch container.
+pub(super) const SCRATCH_ROLE: &str = "scratch";
 
 /// What a scratch container is made from.
 #[derive(Debug, Clone)]
@@ -19,6 +22,18 @@ pub struct ScratchOptions {
     pub tmpfs: Vec<String>,
     /// Memory limit in bytes, `tmpfs` included; 0 for none.
     pub memory: i64,
+    /// What of the application's is mounted, where it is worked on. Work on somebody's files is done as root:
+    /// they belong to whatever user the application has.
+    pub volume: Option<Bound>,
+}
+
+/// A volume or a folder of the engine's machine, and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// The volume's name or the folder's path.
+    pub source: String,
+    /// The path in the container.
+    pub destination: String,
 }
 
 /// A running scratch container. It is removed by [`remove`](Self::remove), by its own end, or by
@@ -57,7 +72,8 @@ impl Engine {
                 test: Some(vec!["NONE".to_owned()]),
                 ..Default::default()
             }),
-            labels: Some(owner.labels("scratch", deadline)),
+            labels: Some(owner.labels(SCRATCH_ROLE, deadline)),
+            user: options.volume.as_ref().map(|_| "0:0".to_owned()),
             host_config: Some(HostConfig {
                 network_mode: Some("none".to_owned()),
                 auto_remove: Some(true),
@@ -69,6 +85,11 @@ impl Engine {
                         .map(|path| (path.clone(), String::new()))
                         .collect(),
                 ),
+                // By its name, a volume is never removed together with the container.
+                binds: options
+                    .volume
+                    .as_ref()
+                    .map(|bound| vec![format!("{}:{}", bound.source, bound.destination)]),
                 // Whatever a container prints would else be kept in the engine's own log file.
                 log_config: Some(HostConfigLogConfig {
                     typ: Some("none".to_owned()),

@@ -1,6 +1,7 @@
 //! Removes what a killed run left on the engine.
 
 use super::lock::LOCK_ROLE;
+use super::scratch::SCRATCH_ROLE;
 use super::{Engine, Labelled, ROLE_LABEL, RUN_LABEL};
 use crate::error::Result;
 use chrono::{DateTime, Utc};
@@ -17,6 +18,18 @@ impl Engine {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Removes the scratch containers of one run, which is known to be at its end.
+    pub async fn end_scratches(&self, run: &str) -> Result<()> {
+        let ours = self.labelled(format!("{RUN_LABEL}={run}")).await?;
+        for container in ours
+            .iter()
+            .filter(|one| one.label(ROLE_LABEL) == SCRATCH_ROLE)
+        {
+            self.remove(&container.id).await?;
+        }
+        Ok(())
     }
 }
 

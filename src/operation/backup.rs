@@ -2,17 +2,17 @@
 
 use super::Context;
 use super::capture::Run;
-use super::inventory::inventory;
+use super::inventory::{Planned, inventory};
 use super::journal::Journal;
 use super::lock::{Claim, release};
 use super::plan::{Plan, Step, execute};
-use super::sources::{SourcesByStack, find_stack, first_image, postgres_services};
+use super::sources::{SourcesByStack, find_stack, source_services};
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{BackupId, Commit, Facts};
+use crate::manifest::{Commit, Facts};
 use crate::repository::{Entry, Repository};
-use crate::stack::{ArtifactName, Service, Stack};
+use crate::stack::ArtifactName;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -81,26 +81,24 @@ pub async fn backup(
     let engine = context.engine()?;
     let stack = find_stack(engine, request.stack.as_deref()).await?;
     let id = context.new_id()?;
-    let services = postgres_services(engine, &stack).await?;
+    let services = source_services(engine, &stack).await?;
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
     let claim = Claim {
-        stack: &stack.name,
+        stack: &stack,
+        services: &services,
+        options: &options,
+        observer,
         run: &id,
-        image: first_image(&services, &stack)?,
         operation: "backup",
         wait: request.wait,
         dry_run: request.dry_run,
     };
     let lock = claim.take(context).await?;
-    let outcome = locked(
-        context,
-        &request,
-        &stack,
-        &services,
-        &id,
-        lock.as_ref(),
-        observer,
-    )
-    .await;
+    let outcome = locked(context, &request, &claim, lock.as_ref()).await;
     release(lock, observer).await;
     let mut report = outcome?;
     if let BackupReport::Done(finished) = &mut report {
@@ -112,33 +110,26 @@ pub async fn backup(
 async fn locked(
     context: &Context,
     request: &BackupRequest,
-    stack: &Stack,
-    services: &[Service],
-    id: &BackupId,
+    claim: &Claim<'_>,
     lock: Option<&StackLock>,
-    observer: &dyn Observer,
 ) -> Result<BackupReport> {
-    let options = request
-        .sources
-        .get(&stack.name)
-        .cloned()
-        .unwrap_or_default();
+    let Claim {
+        stack,
+        run: id,
+        observer,
+        ..
+    } = *claim;
     let sources = context
         .unless_cancelled(inventory(
             context,
             request,
-            &options,
-            services,
+            claim.options,
+            claim.services,
             id,
             lock.is_some(),
         ))
         .await?;
-    let mut steps: Vec<Step> = sources
-        .iter()
-        .map(|source| Step::Capture {
-            artifact: source.name.clone(),
-        })
-        .collect();
+    let mut steps = captures(&sources);
     steps.push(Step::Commit {
         repository: request.repository.location().to_string(),
     });
@@ -161,7 +152,7 @@ async fn locked(
     let mut run = Run {
         context,
         request,
-        options,
+        options: claim.options,
         stack,
         stack_json,
         id,
@@ -203,6 +194,19 @@ async fn locked(
         missing: run.missing,
         warnings: run.warnings,
     })))
+}
+
+/// What captures the sources: all at once where they are of several services, so that their moments are close
+/// together.
+fn captures(sources: &[Planned]) -> Vec<Step> {
+    let names = sources.iter().map(|source| source.name.clone());
+    let first = sources.first().and_then(|source| source.name.service());
+    if sources.iter().all(|source| source.name.service() == first) {
+        return names.map(|artifact| Step::Capture { artifact }).collect();
+    }
+    vec![Step::CaptureTogether {
+        artifacts: names.collect(),
+    }]
 }
 
 /// The sizes of the newest complete backup's artifacts, plain and stored. A hint for warnings and

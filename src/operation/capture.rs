@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::backup::BackupRequest;
-use super::inventory::Planned;
+use super::inventory::{Planned, Source};
 use super::plan::{Executor, Step};
 use super::recipe;
 use super::sources::SourceOptions;
@@ -13,9 +13,10 @@ use crate::manifest::{
 };
 use crate::pipeline::{SealOptions, seal};
 use crate::repository::BackupWriter;
-use crate::source::postgres::Capture;
+use crate::source::Capture;
 use crate::stack::{ArtifactName, Stack};
 use chrono::{DateTime, Utc};
+use futures_util::future::try_join_all;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ const THREADS: u32 = 2;
 pub(super) struct Run<'a> {
     pub context: &'a Context,
     pub request: &'a BackupRequest,
-    pub options: SourceOptions,
+    pub options: &'a SourceOptions,
     pub stack: &'a Stack,
     pub stack_json: serde_json::Value,
     pub id: &'a BackupId,
@@ -48,17 +49,8 @@ pub(super) struct Run<'a> {
 impl Executor for Run<'_> {
     async fn perform(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Capture { artifact } => match self.capture(artifact).await {
-                Err(error) if self.request.allow_partial && error.kind() == Kind::Failed => {
-                    let reason = format!("{artifact}: {}", error.chain());
-                    self.warn(format!("not captured: {reason}"));
-                    self.missing.push(reason);
-                    Ok(())
-                }
-                result => {
-                    result.map_err(|error| error.while_doing(format!("cannot capture {artifact}")))
-                }
-            },
+            Step::Capture { artifact } => self.capture_all(std::slice::from_ref(artifact)).await,
+            Step::CaptureTogether { artifacts } => self.capture_all(artifacts).await,
             Step::Commit { .. } => self.commit().await,
             _ => Err(Error::failed("a backup has no such step")),
         }
@@ -72,56 +64,110 @@ impl Executor for Run<'_> {
     }
 }
 
+/// What became of one artifact.
+enum Captured {
+    Landed(Box<Landed>),
+    /// It failed, which is allowed; why.
+    Missing(String),
+}
+
+/// An artifact in the repository.
+struct Landed {
+    sealed: Sealed,
+    facts: serde_json::Value,
+    notes: Vec<String>,
+}
+
 impl Run<'_> {
-    async fn capture(&mut self, name: &ArtifactName) -> Result<()> {
+    /// Captures artifacts: those of one service one after another, the services side by side, so that their
+    /// moments are close together.
+    async fn capture_all(&mut self, artifacts: &[ArtifactName]) -> Result<()> {
+        let mut lanes: Vec<Vec<&ArtifactName>> = Vec::new();
+        for name in artifacts {
+            match lanes
+                .iter_mut()
+                .find(|lane| lane[0].service() == name.service())
+            {
+                Some(lane) => lane.push(name),
+                None => lanes.push(vec![name]),
+            }
+        }
+        let run = &*self;
+        let lanes = lanes.into_iter().map(|lane| async move {
+            let mut captured = Vec::new();
+            for name in lane {
+                captured.push(run.attempt(name).await?);
+            }
+            Ok::<_, Error>(captured)
+        });
+        for captured in try_join_all(lanes).await?.into_iter().flatten() {
+            match captured {
+                Captured::Landed(landed) => self.take(*landed),
+                Captured::Missing(reason) => {
+                    self.warn(format!("not captured: {reason}"));
+                    self.missing.push(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Captures one artifact; that it failed is no error where a partial backup is allowed.
+    async fn attempt(&self, name: &ArtifactName) -> Result<Captured> {
+        match self.capture(name).await {
+            Ok(landed) => Ok(Captured::Landed(Box::new(landed))),
+            Err(error) if self.request.allow_partial && error.kind() == Kind::Failed => {
+                Ok(Captured::Missing(format!("{name}: {}", error.chain())))
+            }
+            Err(error) => Err(error.while_doing(format!("cannot capture {name}"))),
+        }
+    }
+
+    async fn capture(&self, name: &ArtifactName) -> Result<Landed> {
         let source = self
             .sources
             .iter()
             .find(|source| source.name == *name)
             .ok_or_else(|| Error::failed(format!("{name} is not part of this run")))?;
         let begun = Instant::now();
-        let started = self.context.now();
         self.observer.observe(&Event::ArtifactStarted {
             artifact: name.to_string(),
             expected: self.previous.get(name).map(|(_, stored)| *stored),
         });
-        let transport = source
-            .capability
-            .dump_transport(self.options.compress, self.level());
-        let mut capture = if let Some(database) = &source.database {
-            source.server.dump(database, transport).await?
-        } else {
-            let passwords = source.may_read_passwords;
-            source.server.dump_globals(passwords, transport).await?
-        };
-        let notes = std::mem::take(&mut capture.notes);
-        let (artifact, facts) = self.store(source, capture, started).await?;
-        let (raw_size, stored_size) = (
-            artifact.artifact().raw_size,
-            artifact.artifact().stored_size,
-        );
-        self.sealed.push(artifact);
-        self.facts.0.insert(name.to_string(), facts);
-        for note in &notes {
-            self.warn(note.clone());
-        }
-        self.notes.extend(notes);
-        if let Some((previous, _)) = self.previous.get(name)
-            && raw_size < previous / 2
-        {
-            let text = format!(
-                "{name} is {raw_size} bytes, less than half of the {previous} of the last backup"
-            );
-            self.notes.push(text.clone());
-            self.warn(text);
-        }
+        let capture = source.start(self.options.compress, self.level()).await?;
+        let notes = capture.notes().to_vec();
+        let (sealed, facts) = self.store(source, capture, self.context.now()).await?;
         self.observer.observe(&Event::ArtifactFinished {
             artifact: name.to_string(),
-            raw_size,
-            stored_size,
+            raw_size: sealed.artifact().raw_size,
+            stored_size: sealed.artifact().stored_size,
             seconds: begun.elapsed().as_secs_f64(),
         });
-        Ok(())
+        Ok(Landed {
+            sealed,
+            facts,
+            notes,
+        })
+    }
+
+    /// Takes note of an artifact that landed.
+    fn take(&mut self, landed: Landed) {
+        let name = landed.sealed.artifact().name.clone();
+        let raw_size = landed.sealed.artifact().raw_size;
+        self.facts.0.insert(name.to_string(), landed.facts);
+        self.sealed.push(landed.sealed);
+        let mut notes = landed.notes;
+        if let Some((previous, _)) = self.previous.get(&name)
+            && raw_size < previous / 2
+        {
+            notes.push(format!(
+                "{name} is {raw_size} bytes, less than half of the {previous} of the last backup"
+            ));
+        }
+        for note in notes {
+            self.warn(note.clone());
+            self.notes.push(note);
+        }
     }
 
     /// The stream of a capture through the pipeline into the repository, and the proof that it is whole.
@@ -136,14 +182,14 @@ impl Run<'_> {
             .as_ref()
             .ok_or_else(|| Error::failed("the backup was given up"))?;
         let options = SealOptions {
-            incoming: capture.incoming,
+            incoming: capture.incoming(),
             level: self.level(),
             threads: THREADS,
         };
         let encoding = vec![Encoding::Zstd];
-        let mut upload = writer.upload(&capture.name, &encoding)?;
+        let mut upload = writer.upload(capture.name(), &encoding)?;
         let (mut input, mut output) = seal(&options, capture.inspector())?;
-        let artifact = capture.name.to_string();
+        let artifact = capture.name().to_string();
         let mut ended = false;
         let read = async {
             while let Some(bytes) = capture.next().await? {
@@ -176,8 +222,9 @@ impl Run<'_> {
                 return Err(said.unwrap_or(error));
             }
         };
-        let name = capture.name.clone();
-        let media_type = capture.media_type.to_owned();
+        let name = capture.name().clone();
+        let media_type = capture.media_type().to_owned();
+        let method = capture.method().map(str::to_owned);
         let (proof, facts) = match capture.finish(measured.inspection.facts).await {
             Ok(ended) => ended,
             Err(error) => {
@@ -186,7 +233,7 @@ impl Run<'_> {
             }
         };
         let objects = upload.finish().await?;
-        let service = source.server.service();
+        let service = source.service();
         let sealed = Sealed::new(
             &proof,
             Artifact {
@@ -198,7 +245,7 @@ impl Run<'_> {
                     .image_digest
                     .clone()
                     .unwrap_or_else(|| service.image_id.clone()),
-                engine_version: source.version.clone(),
+                engine_version: source.version().to_owned(),
                 media_type,
                 encoding,
                 raw_size: measured.raw_size,
@@ -207,6 +254,7 @@ impl Run<'_> {
                 started,
                 finished: self.context.now(),
                 consistency: Consistency::Snapshot,
+                method,
             },
         )?;
         Ok((sealed, facts))
@@ -257,19 +305,27 @@ impl Run<'_> {
     pub(super) async fn give_up(&self) {
         let mut done: Vec<&str> = Vec::new();
         for source in &self.sources {
-            let service = source.server.service().name.as_str();
+            let service = source.service().name.as_str();
             if done.contains(&service) {
                 continue;
             }
             done.push(service);
-            if let Ok(session) = source.server.maintenance(&[]).await {
-                let _ = session
-                    .query(
-                        "select pg_terminate_backend(pid) from pg_stat_activity \
-                         where application_name = $1 and pid <> pg_backend_pid()",
-                        &[&source.server.application_name()],
-                    )
-                    .await;
+            match &source.source {
+                Source::Postgres { server, .. } => {
+                    let Ok(session) = server.maintenance(&[]).await else {
+                        continue;
+                    };
+                    let _ = session
+                        .query(
+                            "select pg_terminate_backend(pid) from pg_stat_activity \
+                             where application_name = $1 and pid <> pg_backend_pid()",
+                            &[&server.application_name()],
+                        )
+                        .await;
+                }
+                Source::Redis { server, .. } => {
+                    let _ = server.end_processes(false).await;
+                }
             }
         }
     }

@@ -1,11 +1,18 @@
 //! Looking for what would make a backup fail, before the night.
 
 use super::Context;
-use super::sources::{SourcesByStack, postgres_services, ready_server};
+use super::sources::{
+    LABEL_HINT, SourceOptions, SourcesByStack, ready_redis, ready_server, source_services,
+};
 use crate::docker::Engine;
 use crate::error::{Error, Result};
 use crate::repository::{Location, Repository};
+use crate::source::redis::DataFolder;
+use crate::stack::{Service, SourceKind};
 use serde::Serialize;
+
+/// What doctor's sessions are called: it holds no lock, so they are nobody's leftovers.
+const RUN: &str = "doctor";
 
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -134,7 +141,7 @@ async fn check_engine(
     };
     let before = checks.len();
     for stack in &stacks {
-        let services = match postgres_services(engine, stack).await {
+        let services = match source_services(engine, stack).await {
             Ok(services) => services,
             Err(error) => {
                 checks.push(Check::of(
@@ -146,33 +153,22 @@ async fn check_engine(
             }
         };
         let options = sources.get(&stack.name).cloned().unwrap_or_default();
-        for service in services {
-            let subject = format!("{}/postgres/{}", stack.name, service.name);
-            let server = match ready_server(context, &service, &options, "doctor").await {
-                Ok(server) => server,
-                Err(error) => {
-                    checks.push(Check::of(subject, Outcome::Failed, &error));
-                    continue;
+        for one in services {
+            let (service, folder) = match one.kind {
+                SourceKind::Postgres => (&one.service, "postgres"),
+                SourceKind::Redis | SourceKind::Volume => (&one.service, "redis"),
+            };
+            let subject = format!("{}/{folder}/{}", stack.name, service.name);
+            let found = match one.kind {
+                SourceKind::Postgres => check_postgres(context, service, &options).await,
+                SourceKind::Redis | SourceKind::Volume => {
+                    check_redis(context, service, &options).await
                 }
             };
-            match (
-                server.version().await,
-                server.databases().await,
-                server.maintenance(&[]).await,
-            ) {
-                (Ok(version), Ok(databases), Ok(_)) => checks.push(Check::ok(
-                    subject,
-                    format!(
-                        "PostgreSQL {version}, {} databases, role {:?}",
-                        databases.len(),
-                        server.user()
-                    ),
-                )),
-                (Err(error), _, _) | (_, Err(error), _) => {
-                    checks.push(Check::of(subject, Outcome::Failed, &error));
-                }
-                (_, _, Err(error)) => checks.push(Check::of(subject, Outcome::Warning, &error)),
-            }
+            checks.push(match found {
+                Ok(message) => Check::ok(subject, message),
+                Err((outcome, error)) => Check::of(subject, outcome, &error),
+            });
         }
     }
     if checks.len() == before {
@@ -180,7 +176,59 @@ async fn check_engine(
             subject: "stacks".to_owned(),
             outcome: Outcome::Warning,
             message: "no container looks like a database".to_owned(),
-            hint: Some("start the stack, or label a container lifeboat.source=postgres".to_owned()),
+            hint: Some(LABEL_HINT.to_owned()),
         });
     }
+}
+
+/// What a backup needs of a PostgreSQL server.
+async fn check_postgres(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+) -> Result<String, (Outcome, Error)> {
+    let failed = |error| (Outcome::Failed, error);
+    let server = ready_server(context, service, options, RUN)
+        .await
+        .map_err(failed)?;
+    let version = server.version().await.map_err(failed)?;
+    let databases = server.databases().await.map_err(failed)?;
+    // Without SQL over TCP a dump still works.
+    let sql = server.maintenance(&[]).await;
+    sql.map_err(|error| (Outcome::Warning, error))?;
+    Ok(format!(
+        "PostgreSQL {version}, {} databases, role {:?}",
+        databases.len(),
+        server.user()
+    ))
+}
+
+/// What a backup and a restore need of a Redis server.
+async fn check_redis(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+) -> Result<String, (Outcome, Error)> {
+    let failed = |error| (Outcome::Failed, error);
+    let server = ready_redis(context, service, options, RUN)
+        .await
+        .map_err(failed)?;
+    let survey = server.survey().await.map_err(failed)?;
+    let product = format!(
+        "{} {}, {}, {} keys",
+        survey.product(),
+        survey.version,
+        survey.role,
+        survey.keys
+    );
+    let Some(layout) = survey.layout else {
+        let error = Error::failed(format!(
+            "{product}; a restore could not know where its data is"
+        ));
+        return Err((Outcome::Warning, error.hint("give the user +config|get")));
+    };
+    let on_volume = DataFolder::of(server.engine(), service, &layout);
+    on_volume.map_err(|error| (Outcome::Warning, error))?;
+    let append = if layout.appendonly { "on" } else { "off" };
+    Ok(format!("{product}, append-only file {append}"))
 }

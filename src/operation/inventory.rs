@@ -2,23 +2,80 @@
 
 use super::Context;
 use super::backup::BackupRequest;
-use super::sources::{SourceOptions, end_dead_sessions, ready_server};
+use super::sources::{SourceOptions, SourceService, end_dead_sessions, ready_redis, ready_server};
 use crate::error::{Error, Result, nearest};
 use crate::manifest::BackupId;
-use crate::source::postgres::{Capability, Database, Server};
-use crate::stack::{ArtifactName, Service, encode};
+use crate::source::postgres::{Database, Server};
+use crate::source::{Capability, Capture, redis};
+use crate::stack::{ArtifactName, Compress, Service, SourceKind, encode};
 
 /// One artifact that is going to be captured.
 pub(super) struct Planned {
     pub name: ArtifactName,
-    pub server: Server,
     pub capability: Capability,
+    pub source: Source,
+}
+
+/// What it is captured from.
+pub(super) enum Source {
+    Postgres {
+        server: Server,
+        /// The server's version, as it says.
+        version: String,
+        /// Whether the globals may hold password verifiers.
+        may_read_passwords: bool,
+        /// `None` for the globals.
+        database: Option<Database>,
+    },
+    Redis {
+        server: redis::Server,
+        survey: Box<redis::Survey>,
+    },
+}
+
+impl Planned {
+    /// The container that it comes from.
+    pub(super) fn service(&self) -> &Service {
+        match &self.source {
+            Source::Postgres { server, .. } => server.service(),
+            Source::Redis { server, .. } => server.service(),
+        }
+    }
+
     /// The server's version, as it says.
-    pub version: String,
-    /// Whether the globals may hold password verifiers.
-    pub may_read_passwords: bool,
-    /// `None` for the globals.
-    pub database: Option<Database>,
+    pub(super) fn version(&self) -> &str {
+        match &self.source {
+            Source::Postgres { version, .. } => version,
+            Source::Redis { survey, .. } => &survey.version,
+        }
+    }
+
+    /// Starts the capture.
+    pub(super) async fn start(&self, compress: Compress, level: u8) -> Result<Capture> {
+        let transport = self.capability.capture_transport(compress, level);
+        match &self.source {
+            Source::Postgres {
+                server,
+                database: Some(database),
+                ..
+            } => {
+                let capture = server.dump(database, transport).await?;
+                Ok(Capture::Postgres(Box::new(capture)))
+            }
+            Source::Postgres {
+                server,
+                may_read_passwords,
+                ..
+            } => {
+                let capture = server.dump_globals(*may_read_passwords, transport).await?;
+                Ok(Capture::Postgres(Box::new(capture)))
+            }
+            Source::Redis { server, survey } => {
+                let capture = server.capture(survey, self.capability, compress, level);
+                Ok(Capture::Redis(Box::new(capture.await?)))
+            }
+        }
+    }
 }
 
 /// Asks every service what it holds. Everything that can be known to fail fails here, before a byte is written.
@@ -26,7 +83,7 @@ pub(super) async fn inventory(
     context: &Context,
     request: &BackupRequest,
     options: &SourceOptions,
-    services: &[Service],
+    services: &[SourceService],
     id: &BackupId,
     locked: bool,
 ) -> Result<Vec<Planned>> {
@@ -38,42 +95,24 @@ pub(super) async fn inventory(
             && !excluded(name)
     };
     let mut seen = Vec::new();
-    for service in services {
-        let service_pattern = format!("postgres/{}", encode(&service.name));
-        if options.exclude.contains(&service_pattern) {
+    for SourceService { kind, service } in services {
+        let folder = match kind {
+            SourceKind::Postgres => format!("postgres/{}", encode(&service.name)),
+            SourceKind::Redis | SourceKind::Volume => format!("redis/{}", encode(&service.name)),
+        };
+        if options.exclude.contains(&folder) {
             continue;
         }
-        let server = ready_server(context, service, options, id.as_str()).await?;
-        let end_dead = async {
-            if locked {
-                end_dead_sessions(&server).await;
+        let found = match kind {
+            SourceKind::Postgres => postgres(context, service, options, id, locked).await?,
+            SourceKind::Redis | SourceKind::Volume => {
+                vec![snapshot(context, service, options, id, locked).await?]
             }
-            Ok(())
         };
-        let ((), survey, capability) =
-            tokio::try_join!(end_dead, server.survey(), server.capability())?;
-        let globals = ArtifactName::Globals {
-            service: service.name.clone(),
-        };
-        let databases = survey.databases.into_iter().map(Some);
-        for database in std::iter::once(None).chain(databases) {
-            let name = match &database {
-                None => globals.clone(),
-                Some(database) => ArtifactName::Database {
-                    service: service.name.clone(),
-                    database: database.name.clone(),
-                },
-            };
-            seen.push(name.to_string());
-            if wanted(&name) {
-                planned.push(Planned {
-                    name,
-                    server: server.clone(),
-                    capability,
-                    version: survey.version.clone(),
-                    may_read_passwords: survey.may_read_passwords,
-                    database,
-                });
+        for one in found {
+            seen.push(one.name.to_string());
+            if wanted(&one.name) {
+                planned.push(one);
             }
         }
     }
@@ -93,4 +132,82 @@ pub(super) async fn inventory(
         ));
     }
     Ok(planned)
+}
+
+/// What a PostgreSQL server holds: its globals, then its databases.
+async fn postgres(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+    id: &BackupId,
+    locked: bool,
+) -> Result<Vec<Planned>> {
+    let server = ready_server(context, service, options, id.as_str()).await?;
+    let end_dead = async {
+        if locked {
+            end_dead_sessions(&server).await;
+        }
+        Ok(())
+    };
+    let probe = Capability::probe(server.engine(), service);
+    let ((), survey, capability) = tokio::try_join!(end_dead, server.survey(), probe)?;
+    let databases = survey.databases.into_iter().map(Some);
+    Ok(std::iter::once(None)
+        .chain(databases)
+        .map(|database| Planned {
+            name: match &database {
+                None => ArtifactName::Globals {
+                    service: service.name.clone(),
+                },
+                Some(database) => ArtifactName::Database {
+                    service: service.name.clone(),
+                    database: database.name.clone(),
+                },
+            },
+            capability,
+            source: Source::Postgres {
+                server: server.clone(),
+                version: survey.version.clone(),
+                may_read_passwords: survey.may_read_passwords,
+                database,
+            },
+        })
+        .collect())
+}
+
+/// What a Redis server holds: one snapshot of all its databases.
+async fn snapshot(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+    id: &BackupId,
+    locked: bool,
+) -> Result<Planned> {
+    let server = ready_redis(context, service, options, id.as_str()).await?;
+    let end_dead = async {
+        if locked {
+            // A leftover that does not end is no reason not to back up.
+            let _ = server.end_processes(true).await;
+        }
+        Ok(())
+    };
+    let probe = Capability::probe(server.engine(), service);
+    let ((), survey, capability) = tokio::try_join!(end_dead, server.survey(), probe)?;
+    if survey.mode == "sentinel" {
+        return Err(Error::failed(format!(
+            "service {} is a sentinel, which holds no data",
+            service.name
+        ))
+        .hint("label it lifeboat.enable=false"));
+    }
+    Ok(Planned {
+        name: ArtifactName::Redis {
+            service: service.name.clone(),
+        },
+        capability,
+        source: Source::Redis {
+            server,
+            survey: Box::new(survey),
+        },
+    })
 }

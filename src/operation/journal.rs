@@ -137,6 +137,8 @@ fn read(path: &Path) -> Option<Unfinished> {
         match line {
             Line::Started { index } => at = Some(index),
             Line::Ended { .. } => return None,
+            // All was done: only the end itself could not be written any more.
+            Line::Done { index } if index + 1 == plan.steps.len() => return None,
             Line::Done { .. } | Line::Plan { .. } => {}
         }
     }

@@ -1,18 +1,25 @@
 //! The lock that one run holds on a stack, from its first change to its last.
 
-use super::{Context, journal};
+use super::Context;
+use super::journal::{self, Unfinished};
+use super::plan::Step;
+use super::snapshots::Snapshots;
+use super::sources::{SourceOptions, SourceService, first_image};
 use crate::docker::lock::StackLock;
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::manifest::BackupId;
+use crate::stack::Stack;
 use std::time::Duration;
 
 /// Who wants a stack, and what for.
 pub(super) struct Claim<'a> {
-    pub stack: &'a str,
+    pub stack: &'a Stack,
+    /// What of it can be captured.
+    pub services: &'a [SourceService],
+    pub options: &'a SourceOptions,
+    pub observer: &'a dyn Observer,
     pub run: &'a BackupId,
-    /// An image that is on the engine: the lock is a container, never started.
-    pub image: &'a str,
     pub operation: &'static str,
     /// How long to wait for another run; none to fail at once.
     pub wait: Option<Duration>,
@@ -35,25 +42,66 @@ impl Claim<'_> {
     async fn lock(&self, context: &Context) -> Result<StackLock> {
         let engine = context.engine()?;
         let owner = context.owner(self.run)?;
+        let stack = self.stack.name.as_str();
+        // An image that is on the engine for sure: the lock is a container, never started.
+        let image = first_image(self.services, self.stack)?;
         let lock = match self.wait {
-            None => {
-                engine
-                    .lock(self.stack, &owner, self.image, self.operation)
-                    .await?
-            }
+            None => engine.lock(stack, &owner, image, self.operation).await?,
             Some(wait) => {
                 engine
-                    .lock_waiting(self.stack, &owner, self.image, self.operation, wait)
+                    .lock_waiting(stack, &owner, image, self.operation, wait)
                     .await?
             }
         };
         // What stays is swept by the next run.
         let _ = engine.sweep().await;
         // Whoever wrote these no longer holds the lock: they are dead.
-        for dead in journal::unfinished(&context.state, self.stack) {
+        for dead in journal::unfinished(&context.state, stack) {
+            self.put_right(context, &dead).await?;
             journal::close(&context.state, &dead.plan.run)?;
         }
         Ok(lock)
+    }
+
+    /// Starts what a dead run had stopped, on the files that it had found. Databases need nothing of the kind:
+    /// their swap is one transaction, and what was loaded beside is found by its mark.
+    async fn put_right(&self, context: &Context, dead: &Unfinished) -> Result<()> {
+        let run: BackupId = dead.plan.run.parse()?;
+        let snapshots = Snapshots {
+            context,
+            services: self.services,
+            options: self.options,
+            run: &run,
+            observer: self.observer,
+        };
+        let begun = dead.at.map_or(0, |at| at + 1);
+        for step in dead.plan.steps.iter().take(begun).rev() {
+            let Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } = step
+            else {
+                continue;
+            };
+            self.observer.observe(&Event::Warning {
+                message: format!(
+                    "the {} {run} died at work on service {service}: putting its files back",
+                    dead.plan.operation
+                ),
+            });
+            snapshots
+                .put_back(service, layout, incoming, aside)
+                .await
+                .map_err(|error| {
+                    error.while_doing(format!(
+                        "cannot put right what the {} {run} left of service {service}",
+                        dead.plan.operation
+                    ))
+                })?;
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ mod recipe;
 pub mod restore;
 mod restore_plan;
 pub mod rollback;
+mod snapshots;
 pub mod sources;
 pub mod verify;
 

@@ -5,6 +5,7 @@ use super::journal::Journal;
 use crate::docker::lock::StackLock;
 use crate::error::Result;
 use crate::event::{Event, Observer};
+use crate::source::redis::Layout;
 use crate::stack::ArtifactName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,6 +40,11 @@ pub enum Step {
     Capture {
         /// The artifact.
         artifact: ArtifactName,
+    },
+    /// Capture artifacts of several services side by side. Undone by abandoning the backup.
+    CaptureTogether {
+        /// The artifacts.
+        artifacts: Vec<ArtifactName>,
     },
     /// Make the backup exist.
     Commit {
@@ -102,6 +108,56 @@ pub enum Step {
         /// What the present one becomes, where there is one.
         aside: Option<String>,
     },
+    /// Write a snapshot beside a server's data, where the server will be able to read it, and let the image's
+    /// own check read it. Undone by removing it.
+    StageSnapshot {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder on the data's volume.
+        folder: String,
+    },
+    /// Stop a service, put files in the place of its data files, start it. Undone by the same, backwards.
+    ReplaceFiles {
+        /// The service.
+        service: String,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder that the files come from.
+        incoming: String,
+        /// The folder that keeps the present ones.
+        aside: String,
+    },
+    /// Compare what the server has loaded with what was captured.
+    CompareKeys {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Write a snapshot into a new volume, as the service would read it. Undone by removing the volume.
+    FillVolume {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Where its data files are.
+        layout: Layout,
+        /// The volume.
+        volume: String,
+    },
+    /// Remove a folder of data files that lifeboat keeps.
+    RemoveFiles {
+        /// The service.
+        service: String,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder.
+        folder: String,
+    },
     /// Drop a database that lifeboat keeps.
     DropDatabase {
         /// The service.
@@ -115,6 +171,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capture { artifact } => write!(f, "capture {artifact}"),
+            Self::CaptureTogether { artifacts } => {
+                let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
+                write!(f, "capture side by side {}", names.join(", "))
+            }
             Self::Commit { repository } => write!(f, "commit the backup to {repository}"),
             Self::Verify { artifact } => write!(f, "verify the stored bytes of {artifact}"),
             Self::CreateRoles { service, roles } if roles.is_empty() => {
@@ -145,6 +205,25 @@ impl fmt::Display for Step {
                 "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"
             ),
             Self::Swap { incoming, live, .. } => write!(f, "rename {incoming:?} to {live:?}"),
+            Self::StageSnapshot {
+                service, artifact, ..
+            } => write!(f, "write {artifact} beside the data of service {service}"),
+            Self::ReplaceFiles { service, aside, .. } => write!(
+                f,
+                "stop service {service}, put the snapshot in the place of its files, which are kept in {aside}, start it"
+            ),
+            Self::CompareKeys { service, .. } => {
+                write!(
+                    f,
+                    "compare what service {service} has loaded with the backup's facts"
+                )
+            }
+            Self::FillVolume {
+                artifact, volume, ..
+            } => write!(f, "write {artifact} into the new volume {volume}"),
+            Self::RemoveFiles {
+                service, folder, ..
+            } => write!(f, "remove the files kept in {folder} of service {service}"),
             Self::DropDatabase { service, name } => {
                 write!(f, "drop database {name:?} of service {service}")
             }

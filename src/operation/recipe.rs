@@ -11,7 +11,7 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
     let mut text = format!(
         "# Restoring {stack}/{id} by hand\n\n\
          lifeboat {version} wrote this backup on {finished}. It needs no lifeboat to be restored: `sha256sum`, `zstd`,\n\
-         Docker and the PostgreSQL programs of the container are enough. Run the commands in this folder.\n\n\
+         Docker and the programs of the container are enough. Run the commands in this folder.\n\n\
          ## 1. Check that every byte is what was written\n\n\
          ```sh\nsha256sum --check SHA256SUMS\n```\n",
         stack = manifest.stack,
@@ -54,6 +54,16 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
         );
         step += 1;
     }
+    let snapshots = |artifact: &&Artifact| matches!(artifact.name, ArtifactName::Redis { .. });
+    for artifact in manifest.artifacts.iter().filter(snapshots) {
+        let _ = write!(
+            text,
+            "\n## {step}. {name}\n\n{}",
+            snapshot(artifact),
+            name = artifact.name
+        );
+        step += 1;
+    }
     text.push_str(
         "\n## What is in this folder\n\n\
          `manifest.json` says what each artifact is, where it came from and how large it is; `facts.json.zst` what was\n\
@@ -61,6 +71,35 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
          described the stack.\n",
     );
     text
+}
+
+/// How a snapshot is put in place, for both settings of the append-only file.
+fn snapshot(artifact: &Artifact) -> String {
+    let into = |write: &str| {
+        format!(
+            "```sh\n{decode} \\\n  | docker run --rm -i --user 0 --network none --volumes-from \"$CONTAINER\" --entrypoint sh \"$IMAGE\" -ec '\n\
+             cd \"$0\"\nowner=$(stat -c %u:%g .)\nmkdir before_restore\n\
+             for name in dump.rdb appendonly.aof appendonlydir; do\n  [ ! -e $name ] || mv $name before_restore/\ndone\n\
+             {write}' \"$DIR\"\n```\n",
+            decode = decode(artifact),
+        )
+    };
+    format!(
+        "`CONTAINER` is the container that runs {image} or a newer version; its server's folder and file names are the usual\n\
+         ones unless `CONFIG GET dir`, `dbfilename`, `appenddirname` and `appendfilename` say otherwise. The server has to be\n\
+         stopped first: at its end it may write its files once more. What it had is moved into `before_restore`.\n\n\
+         ```sh\nDIR=/data\nIMAGE=$(docker inspect --format '{{{{.Image}}}}' \"$CONTAINER\")\ndocker stop \"$CONTAINER\"\n```\n\n\
+         With `appendonly no`, the default:\n\n{off}\n\
+         With `appendonly yes` the server does not read `dump.rdb`, and would start empty. Since Redis 7.0 and with Valkey:\n\n{on}\n\
+         Then:\n\n```sh\ndocker start \"$CONTAINER\"\n```\n",
+        image = plain(&artifact.image),
+        off = into("cat >dump.rdb\nchown \"$owner\" dump.rdb\n"),
+        on = into(
+            "mkdir appendonlydir\ncat >appendonlydir/appendonly.aof.1.base.rdb\n: >appendonlydir/appendonly.aof.1.incr.aof\n\
+             printf \"file appendonly.aof.1.base.rdb seq 1 type b\\nfile appendonly.aof.1.incr.aof seq 1 type i\\n\" \\\n  \
+             >appendonlydir/appendonly.aof.manifest\nchown -R \"$owner\" appendonlydir\n"
+        ),
+    )
 }
 
 /// The command that prints an artifact's plain bytes. Keys hold `A-Za-z0-9._%/-` only: nothing to quote.

@@ -6,17 +6,21 @@ use super::load::Loading;
 use super::lock::{Claim, release};
 use super::plain::plain_bytes;
 use super::plan::{Executor, Plan, Step, execute};
-use super::restore_plan::{Incoming, Planner, Servers, check_services, select};
+use super::restore_plan::{Incoming, Planner, RedisServers, Servers, check_services, select};
+use super::snapshots::Snapshots;
 use super::sources::{
-    SourcesByStack, end_dead_sessions, find_stack, first_image, postgres_services, ready_server,
+    SourceOptions, SourceService, SourcesByStack, end_dead_sessions, find_stack, ready_redis,
+    ready_server, source_services,
 };
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{Artifact, BackupId};
+use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::{Backup, Entry, Repository};
-use crate::source::postgres::{self, Capability, Role, Server, drop_database, marked};
-use crate::stack::{ArtifactName, Service, Stack};
+use crate::source::postgres::{self, Role, Server, drop_database, marked};
+use crate::source::{Capability, redis};
+use crate::stack::{ArtifactName, Service, SourceKind, Stack};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -26,7 +30,7 @@ const LONGEST_GLOBALS: u64 = 64 << 20;
 /// Where restored databases go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A new database of this name; only for one database.
+    /// A new database of this name, or a new volume for a Redis snapshot; only for one of them.
     As(String),
     /// Under their own names; what serves there is kept aside.
     InPlace,
@@ -60,10 +64,32 @@ pub struct RestoreReport {
     pub plan: Plan,
     /// Whether it was.
     pub done: bool,
-    /// The databases that were kept aside: service, present name, the name it had.
-    pub kept: Vec<(String, String, String)>,
+    /// What was kept aside.
+    pub kept: Vec<Kept>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// Something that an in-place restore keeps, for a rollback.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Kept {
+    /// A database, under another name.
+    Database {
+        /// The service.
+        service: String,
+        /// The name that it had.
+        database: String,
+        /// The name that it has.
+        kept_as: String,
+    },
+    /// A Redis server's data files.
+    Files {
+        /// The service.
+        service: String,
+        /// The folder that holds them, a path in the service's container.
+        folder: String,
+    },
 }
 
 /// Restores a backup. Call it twice for the person's consent: first with `dry_run`.
@@ -81,14 +107,21 @@ pub async fn restore(
     let backup = request.repository.open_backup(&request.entry).await?;
     let stack_name = request.into.as_deref().unwrap_or(&request.entry.stack);
     let stack = find_stack(engine, Some(stack_name)).await?;
-    let services = postgres_services(engine, &stack).await?;
+    let services = source_services(engine, &stack).await?;
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
     let selected = select(&backup, &request.only)?;
     check_services(&services, &selected, &stack)?;
     let run = context.new_id()?;
     let claim = Claim {
-        stack: &stack.name,
+        stack: &stack,
+        services: &services,
+        options: &options,
+        observer,
         run: &run,
-        image: first_image(&services, &stack)?,
         operation: "restore",
         wait: request.wait,
         dry_run: request.dry_run,
@@ -99,6 +132,7 @@ pub async fn restore(
         request: &request,
         stack: &stack,
         services: &services,
+        options: &options,
         backup: &backup,
         selected: &selected,
         run: &run,
@@ -116,7 +150,8 @@ struct Restoring<'a> {
     context: &'a Context,
     request: &'a RestoreRequest,
     stack: &'a Stack,
-    services: &'a [Service],
+    services: &'a [SourceService],
+    options: &'a SourceOptions,
     backup: &'a Backup,
     selected: &'a [Artifact],
     run: &'a BackupId,
@@ -134,6 +169,7 @@ impl Restoring<'_> {
             self.backup.restore_md().await?;
         }
         let servers = self.servers().await?;
+        let redis = self.redis().await?;
         if lock.is_some() {
             for (server, _) in servers.values() {
                 clear_leftovers(server, self.observer).await?;
@@ -146,6 +182,7 @@ impl Restoring<'_> {
             selected: self.selected,
             facts: &facts,
             servers: &servers,
+            redis: &redis,
             run: self.run,
         };
         let planned = self.context.unless_cancelled(plan.make()).await?;
@@ -164,12 +201,20 @@ impl Restoring<'_> {
         let mut work = Work {
             backup: self.backup,
             run: self.run,
+            facts: &facts,
             servers,
             incoming: planned.incoming,
             observer: self.observer,
+            snapshots: Snapshots {
+                context: self.context,
+                services: self.services,
+                options: self.options,
+                run: self.run,
+                observer: self.observer,
+            },
         };
         let journal = Journal::begin(&self.context.state, &report.plan)?;
-        execute(
+        let executed = execute(
             &report.plan,
             &mut work,
             journal,
@@ -177,29 +222,53 @@ impl Restoring<'_> {
             lock,
             self.observer,
         )
-        .await?;
-        Ok(report)
+        .await;
+        if executed.is_err() {
+            // Work that was interrupted could not clean up after itself; what stays is swept by the next run.
+            let _ = self
+                .context
+                .engine()?
+                .end_scratches(self.run.as_str())
+                .await;
+        }
+        executed.map(|()| report)
     }
 
     /// The servers of the selected artifacts, ready.
     async fn servers(&self) -> Result<Servers> {
-        let options = self
-            .request
-            .sources
-            .get(&self.stack.name)
-            .cloned()
-            .unwrap_or_default();
         let mut servers = Servers::new();
-        for service in self.services {
-            let of_service = |artifact: &&Artifact| artifact.name.service() == Some(&service.name);
-            if self.selected.iter().any(|artifact| of_service(&artifact)) {
-                let server =
-                    ready_server(self.context, service, &options, self.run.as_str()).await?;
-                let capability = server.capability().await?;
-                servers.insert(service.name.clone(), (server, capability));
-            }
+        for service in self.taking_part(SourceKind::Postgres) {
+            let server =
+                ready_server(self.context, service, self.options, self.run.as_str()).await?;
+            let capability = Capability::probe(server.engine(), service).await?;
+            servers.insert(service.name.clone(), (server, capability));
         }
         Ok(servers)
+    }
+
+    /// As [`servers`](Self::servers), of snapshots.
+    async fn redis(&self) -> Result<RedisServers> {
+        let mut servers = RedisServers::new();
+        for service in self.taking_part(SourceKind::Redis) {
+            let server =
+                ready_redis(self.context, service, self.options, self.run.as_str()).await?;
+            let survey = server.survey().await?;
+            servers.insert(service.name.clone(), (server, survey));
+        }
+        Ok(servers)
+    }
+
+    /// The services of a kind that selected artifacts go to.
+    fn taking_part(&self, kind: SourceKind) -> impl Iterator<Item = &Service> {
+        self.services
+            .iter()
+            .filter(move |one| one.kind == kind)
+            .map(|one| &one.service)
+            .filter(|service| {
+                self.selected
+                    .iter()
+                    .any(|artifact| artifact.name.service() == Some(&service.name))
+            })
     }
 }
 
@@ -228,8 +297,10 @@ struct Work<'a> {
     backup: &'a Backup,
     run: &'a BackupId,
     servers: Servers,
+    facts: &'a Facts,
     incoming: Vec<Incoming>,
     observer: &'a dyn Observer,
+    snapshots: Snapshots<'a>,
 }
 
 impl Executor for Work<'_> {
@@ -285,6 +356,43 @@ impl Executor for Work<'_> {
                 let aside = aside.as_deref().map(|aside| (aside, Role::Kept));
                 postgres::swap(server, live, incoming, aside, self.run.as_str()).await
             }
+            Step::StageSnapshot {
+                service,
+                artifact,
+                layout,
+                folder,
+            } => {
+                let artifact = self.artifact(artifact)?;
+                self.snapshots
+                    .stage(service, layout, folder, self.backup, artifact)
+                    .await
+            }
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .replace(service, layout, incoming, aside)
+                    .await
+            }
+            Step::CompareKeys { service, artifact } => {
+                let facts = self.facts.0.get(&artifact.to_string());
+                let facts = redis::snapshot_facts(facts.unwrap_or(&serde_json::Value::Null))?;
+                self.snapshots.compare(service, &facts.snapshot).await
+            }
+            Step::FillVolume {
+                service,
+                artifact,
+                layout,
+                volume,
+            } => {
+                let artifact = self.artifact(artifact)?;
+                self.snapshots
+                    .fill_volume(service, layout, volume, self.backup, artifact)
+                    .await
+            }
             _ => Err(Error::failed("a restore has no such step")),
         }
     }
@@ -331,6 +439,24 @@ impl Executor for Work<'_> {
                     None => postgres::swap(server, incoming, live, None, self.run.as_str()).await,
                 }
             }
+            Step::StageSnapshot {
+                service,
+                layout,
+                folder,
+                ..
+            } => self.snapshots.unstage(service, layout, folder).await,
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .put_back(service, layout, incoming, aside)
+                    .await
+            }
+            // The plan was made only because there was no volume of this name.
+            Step::FillVolume { volume, .. } => self.snapshots.remove_volume(volume).await,
             _ => Ok(()),
         }
     }

@@ -1,12 +1,15 @@
 //! What a restore is going to do. Everything that can be known to fail fails here, before anything is touched.
 
 use super::plan::{Plan, Step};
-use super::restore::{RestoreRequest, Target};
+use super::restore::{Kept, RestoreRequest, Target};
+use super::sources::SourceService;
 use crate::error::{Error, Result, nearest};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::Backup;
-use crate::source::postgres::{self, Capability, DatabaseFacts, Server, Session, derived_name};
-use crate::stack::{ArtifactName, Service, Stack};
+use crate::source::Capability;
+use crate::source::postgres::{self, DatabaseFacts, Server, Session, derived_name};
+use crate::source::redis::{self, BEFORE, DataFolder, Layout, RESTORING, Survey};
+use crate::stack::{ArtifactName, SourceKind, Stack};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest name of a database, in bytes (`NAMEDATALEN` - 1).
@@ -41,15 +44,21 @@ pub(super) fn select(backup: &Backup, only: &[String]) -> Result<Vec<Artifact>> 
 
 /// Every selected artifact needs its service in the stack.
 pub(super) fn check_services(
-    services: &[Service],
+    services: &[SourceService],
     selected: &[Artifact],
     stack: &Stack,
 ) -> Result<()> {
     for artifact in selected {
         let name = artifact.name.service().unwrap_or_default();
-        if !services.iter().any(|service| service.name == name) {
+        let kind = artifact.name.source_kind();
+        let is_there = |one: &SourceService| one.kind == kind && one.service.name == name;
+        if !services.iter().any(is_there) {
+            let product = match kind {
+                SourceKind::Postgres => "PostgreSQL",
+                SourceKind::Redis | SourceKind::Volume => "Redis",
+            };
             return Err(Error::usage(format!(
-                "stack {} has no PostgreSQL service {name:?}, which {} came from",
+                "stack {} has no {product} service {name:?}, which {} came from",
                 stack.name, artifact.name
             ))
             .hint("restore into a stack that has this service: --into STACK"));
@@ -66,8 +75,11 @@ pub(super) struct Incoming {
     pub side: String,
 }
 
-/// The servers that take part, by service.
+/// The PostgreSQL servers that take part, by service.
 pub(super) type Servers = BTreeMap<String, (Server, Capability)>;
+
+/// The Redis servers that take part, by service.
+pub(super) type RedisServers = BTreeMap<String, (redis::Server, Survey)>;
 
 /// A server that is restored into, as it is before.
 struct Host<'a> {
@@ -80,8 +92,8 @@ struct Host<'a> {
 pub(super) struct Planned {
     pub plan: Plan,
     pub incoming: Vec<Incoming>,
-    /// The databases that will be kept aside: service, the name each gets, the name it has.
-    pub kept: Vec<(String, String, String)>,
+    /// What will be kept aside.
+    pub kept: Vec<Kept>,
 }
 
 /// What a plan is made from.
@@ -92,6 +104,7 @@ pub(super) struct Planner<'a> {
     pub selected: &'a [Artifact],
     pub facts: &'a Facts,
     pub servers: &'a Servers,
+    pub redis: &'a RedisServers,
     pub run: &'a BackupId,
 }
 
@@ -136,11 +149,11 @@ impl Planner<'_> {
                     side: side.clone(),
                 },
             ]);
-            kept.extend(
-                aside
-                    .iter()
-                    .map(|aside| (service.clone(), aside.clone(), live.to_owned())),
-            );
+            kept.extend(aside.iter().map(|aside| Kept::Database {
+                service: service.clone(),
+                database: live.to_owned(),
+                kept_as: aside.clone(),
+            }));
             swaps.push(Step::Swap {
                 service,
                 incoming: side,
@@ -155,7 +168,10 @@ impl Planner<'_> {
         let mut steps: Vec<Step> = verify.collect();
         steps.extend(self.roles(&incoming, &hosts).await?);
         steps.extend(loads);
+        let (staged, replaced) = self.snapshots(&mut kept).await?;
+        steps.extend(staged);
         // Last, and together: until here nothing that serves was touched.
+        steps.extend(replaced);
         steps.extend(swaps);
         let plan = Plan {
             operation: "restore".to_owned(),
@@ -170,24 +186,125 @@ impl Planner<'_> {
         })
     }
 
-    /// The selected databases, which must be one where it gets a new name.
+    /// The steps that put the selected snapshots in place: those that touch nothing that serves, then the rest.
+    async fn snapshots(&self, kept: &mut Vec<Kept>) -> Result<(Vec<Step>, Vec<Step>)> {
+        let (mut staged, mut replaced) = (Vec::new(), Vec::new());
+        for artifact in self.selected {
+            let ArtifactName::Redis { service } = &artifact.name else {
+                continue;
+            };
+            let layout = self.layout(service, artifact)?;
+            let (service, artifact) = (service.clone(), artifact.name.clone());
+            if let Target::As(volume) = &self.request.target {
+                let (server, _) = self.redis_server(&service)?;
+                if server.engine().volume_exists(volume).await? {
+                    return Err(
+                        Error::usage(format!("there is a volume {volume:?} already"))
+                            .hint("choose another name, or --in-place to replace what serves"),
+                    );
+                }
+                staged.push(Step::FillVolume {
+                    service,
+                    artifact,
+                    layout,
+                    volume: volume.clone(),
+                });
+                continue;
+            }
+            let incoming = format!("{RESTORING}{}", self.run);
+            let aside = format!("{BEFORE}{}", self.run);
+            kept.push(Kept::Files {
+                service: service.clone(),
+                folder: format!("{}/{aside}", layout.dir.trim_end_matches('/')),
+            });
+            staged.push(Step::StageSnapshot {
+                service: service.clone(),
+                artifact: artifact.clone(),
+                layout: layout.clone(),
+                folder: incoming.clone(),
+            });
+            replaced.extend([
+                Step::ReplaceFiles {
+                    service: service.clone(),
+                    layout,
+                    incoming,
+                    aside,
+                },
+                Step::CompareKeys { service, artifact },
+            ]);
+        }
+        Ok((staged, replaced))
+    }
+
+    fn redis_server(&self, service: &str) -> Result<&(redis::Server, Survey)> {
+        self.redis
+            .get(service)
+            .ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))
+    }
+
+    /// Where a server's data files are, once it is known that it can take the snapshot.
+    fn layout(&self, service: &str, artifact: &Artifact) -> Result<Layout> {
+        let (server, survey) = self.redis_server(service)?;
+        let facts = self.facts.0.get(&artifact.name.to_string());
+        let facts = facts.ok_or_else(|| {
+            Error::damaged(format!("the facts say nothing about {}", artifact.name))
+        })?;
+        let facts = redis::snapshot_facts(facts)?;
+        redis::preflight(service, survey, &facts.snapshot)?;
+        let refused = |why: &str, hint: &str| {
+            Err(Error::failed(format!("service {service} is not restored: {why}")).hint(hint))
+        };
+        let beside = matches!(self.request.target, Target::As(_));
+        if survey.mode == "cluster" {
+            return refused(
+                "it is a node of a cluster, whose data is spread over all of them",
+                "restore into a server of its own: --into STACK",
+            );
+        }
+        if survey.role != "master" && !beside {
+            return refused(
+                "it is a replica, and takes over what its primary has",
+                "restore the primary: --into STACK",
+            );
+        }
+        if survey.sentinels == Some(true) && !beside {
+            return refused(
+                "sentinels watch it, and would make another server the primary while it is stopped",
+                "stop the sentinels first",
+            );
+        }
+        let layout = survey.layout.clone().ok_or_else(|| {
+            Error::failed(format!(
+                "service {service}: the user may not read where the server keeps its data (NOPERM)"
+            ))
+            .hint("a restore's user needs +config|get")
+        })?;
+        DataFolder::of(server.engine(), server.service(), &layout)?;
+        Ok(layout)
+    }
+
+    /// The selected databases; what gets a new name must be one thing.
     fn databases(&self) -> Result<Vec<&Artifact>> {
         let is_database =
             |artifact: &&Artifact| matches!(artifact.name, ArtifactName::Database { .. });
         let databases: Vec<&Artifact> = self.selected.iter().filter(is_database).collect();
         if let Target::As(name) = &self.request.target {
-            if databases.len() != 1 {
-                let selected = databases.iter().map(|artifact| artifact.name.to_string());
+            let is_snapshot =
+                |artifact: &&Artifact| artifact.name.source_kind() == SourceKind::Redis;
+            let snapshots = self.selected.iter().filter(is_snapshot);
+            let all: Vec<&Artifact> = databases.iter().copied().chain(snapshots).collect();
+            if all.len() != 1 {
+                let selected = all.iter().map(|artifact| artifact.name.to_string());
                 return Err(Error::usage(format!(
-                    "--as {name} restores one database, and {} are selected",
-                    databases.len()
+                    "--as {name} restores one database or one snapshot, and {} are selected",
+                    all.len()
                 ))
                 .hint(format!(
                     "choose one with --only: {}",
                     selected.collect::<Vec<_>>().join(", ")
                 )));
             }
-            if name.is_empty() || name.len() > LONGEST_NAME {
+            if !databases.is_empty() && (name.is_empty() || name.len() > LONGEST_NAME) {
                 return Err(Error::usage(format!(
                     "a database's name has 1 to {LONGEST_NAME} bytes, {name:?} has {}",
                     name.len()

@@ -6,13 +6,17 @@ use super::Context;
 use super::journal::Journal;
 use super::lock::{Claim, release};
 use super::plan::{Executor, Plan, Step, execute};
-use super::sources::{SourcesByStack, find_stack, first_image, postgres_services, ready_server};
+use super::snapshots::Snapshots;
+use super::sources::{
+    SourceService, SourcesByStack, find_stack, ready_redis, ready_server, source_services,
+};
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::BackupId;
 use crate::source::postgres::{self, Marked, Role, Server, derived_name, drop_database, marked};
-use crate::stack::{Service, Stack};
+use crate::source::redis::{BEFORE, Layout, UNDONE};
+use crate::stack::SourceKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,27 +56,25 @@ pub async fn rollback(
 ) -> Result<RollbackReport> {
     let engine = context.engine()?;
     let stack = find_stack(engine, request.stack.as_deref()).await?;
-    let services = postgres_services(engine, &stack).await?;
+    let services = source_services(engine, &stack).await?;
+    let options = request
+        .sources
+        .get(&stack.name)
+        .cloned()
+        .unwrap_or_default();
     let run = context.new_id()?;
     let claim = Claim {
-        stack: &stack.name,
+        stack: &stack,
+        services: &services,
+        options: &options,
+        observer,
         run: &run,
-        image: first_image(&services, &stack)?,
         operation: "rollback",
         wait: request.wait,
         dry_run: request.dry_run,
     };
     let lock = claim.take(context).await?;
-    let outcome = locked(
-        context,
-        &request,
-        &stack,
-        &services,
-        &run,
-        lock.as_ref(),
-        observer,
-    )
-    .await;
+    let outcome = locked(context, &request, &claim, lock.as_ref()).await;
     release(lock, observer).await;
     outcome
 }
@@ -80,21 +82,35 @@ pub async fn rollback(
 async fn locked(
     context: &Context,
     request: &RollbackRequest,
-    stack: &Stack,
-    services: &[Service],
-    run: &BackupId,
+    claim: &Claim<'_>,
     lock: Option<&StackLock>,
-    observer: &dyn Observer,
 ) -> Result<RollbackReport> {
-    let options = request
-        .sources
-        .get(&stack.name)
-        .cloned()
-        .unwrap_or_default();
+    let Claim {
+        stack,
+        services,
+        options,
+        observer,
+        run,
+        ..
+    } = *claim;
     let mut servers = BTreeMap::new();
     let mut found: Vec<Found> = Vec::new();
-    for service in services.iter().filter(|service| service.running) {
-        let server = ready_server(context, service, &options, run.as_str()).await?;
+    let mut files: Vec<KeptFiles> = Vec::new();
+    for SourceService { kind, service } in services.iter().filter(|one| one.service.running) {
+        if *kind != SourceKind::Postgres {
+            let server = ready_redis(context, service, options, run.as_str()).await?;
+            let Some(layout) = server.survey().await?.layout else {
+                continue;
+            };
+            let kept = server.kept(&layout).await?.into_iter();
+            files.extend(kept.map(|folder| KeptFiles {
+                service: service.name.clone(),
+                layout: layout.clone(),
+                folder,
+            }));
+            continue;
+        }
+        let server = ready_server(context, service, options, run.as_str()).await?;
         let session = server.maintenance(&[]).await?;
         let of_service = marked(&session).await?.into_iter();
         found.extend(of_service.map(|database| Found {
@@ -104,8 +120,8 @@ async fn locked(
         servers.insert(service.name.clone(), server);
     }
     let steps = match request.discard {
-        true => discard(&found),
-        false => bring_back(&found, &servers, run).await?,
+        true => discard(&found, &files),
+        false => bring_back(&found, &files, &servers, run).await?,
     };
     if steps.is_empty() {
         return Err(Error::not_found(format!(
@@ -128,9 +144,23 @@ async fn locked(
         run: run.to_string(),
         stack: stack.name.clone(),
     });
-    let mut work = Work { servers, run };
+    let mut work = Work {
+        servers,
+        run,
+        snapshots: Snapshots {
+            context,
+            services,
+            options,
+            run,
+            observer,
+        },
+    };
     let journal = Journal::begin(&context.state, &plan)?;
-    execute(&plan, &mut work, journal, context, lock, observer).await?;
+    let executed = execute(&plan, &mut work, journal, context, lock, observer).await;
+    if executed.is_err() {
+        let _ = context.engine()?.end_scratches(run.as_str()).await;
+    }
+    executed?;
     Ok(RollbackReport { plan, done: true })
 }
 
@@ -140,26 +170,58 @@ struct Found {
     database: Marked,
 }
 
+/// Data files that lifeboat keeps beside those that serve.
+struct KeptFiles {
+    service: String,
+    layout: Layout,
+    folder: String,
+}
+
+impl KeptFiles {
+    /// The restore that put them aside.
+    fn before(&self) -> Option<&str> {
+        self.folder.strip_prefix(BEFORE)
+    }
+}
+
 /// Drops everything that is kept. Side databases are a restore's own to clear.
-fn discard(found: &[Found]) -> Vec<Step> {
+fn discard(found: &[Found], files: &[KeptFiles]) -> Vec<Step> {
     let kept = found.iter().filter(|one| one.database.role != Role::Side);
-    kept.map(|one| Step::DropDatabase {
+    let databases = kept.map(|one| Step::DropDatabase {
         service: one.service.clone(),
         name: one.database.name.clone(),
-    })
-    .collect()
+    });
+    let files = files.iter().map(|one| Step::RemoveFiles {
+        service: one.service.clone(),
+        layout: one.layout.clone(),
+        folder: one.folder.clone(),
+    });
+    databases.chain(files).collect()
 }
 
 /// Swaps back what the last in-place restore kept.
 async fn bring_back(
     found: &[Found],
+    files: &[KeptFiles],
     servers: &BTreeMap<String, Server>,
     run: &BackupId,
 ) -> Result<Vec<Step>> {
     let kept = || found.iter().filter(|one| one.database.role == Role::Kept);
-    let last = kept().map(|one| &one.database.run).max();
-    let mut steps = Vec::new();
-    for one in kept().filter(|one| Some(&one.database.run) == last) {
+    let runs = kept().map(|one| one.database.run.as_str());
+    let last = runs.chain(files.iter().filter_map(KeptFiles::before)).max();
+    // Files first: a server that does not start on its old ones is the likelier failure, and a swap of databases
+    // that was done stays done.
+    let mut steps: Vec<Step> = files
+        .iter()
+        .filter(|one| one.before().is_some() && one.before() == last)
+        .map(|one| Step::ReplaceFiles {
+            service: one.service.clone(),
+            layout: one.layout.clone(),
+            incoming: one.folder.clone(),
+            aside: format!("{UNDONE}{run}"),
+        })
+        .collect();
+    for one in kept().filter(|one| Some(one.database.run.as_str()) == last) {
         let live = &one.database.of;
         let exists = match servers.get(&one.service) {
             Some(server) => server
@@ -182,6 +244,7 @@ async fn bring_back(
 struct Work<'a> {
     servers: BTreeMap<String, Server>,
     run: &'a BackupId,
+    snapshots: Snapshots<'a>,
 }
 
 impl Work<'_> {
@@ -215,12 +278,40 @@ impl Executor for Work<'_> {
                 let session = self.server(service)?.maintenance(&[]).await?;
                 drop_database(&session, name).await
             }
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .replace(service, layout, incoming, aside)
+                    .await
+            }
+            Step::RemoveFiles {
+                service,
+                layout,
+                folder,
+            } => self.snapshots.remove(service, layout, folder).await,
             _ => Err(Error::failed("a rollback has no such step")),
         }
     }
 
-    /// Each swap is whole by itself and each drop was asked for: what was done stays.
-    async fn undo(&mut self, _: &Step) -> Result<()> {
-        Ok(())
+    /// A server gets back the files that it had. Each swap of databases is whole by itself and each drop was
+    /// asked for: what was done stays.
+    async fn undo(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .put_back(service, layout, incoming, aside)
+                    .await
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -3,10 +3,15 @@
 use super::Context;
 use crate::docker::Engine;
 use crate::error::{Error, Result, nearest};
-use crate::source::postgres::{self, Credentials, Server};
-use crate::stack::{Compress, Service, Stack};
+use crate::source::postgres::{self, Server};
+use crate::source::{Credentials, redis};
+use crate::stack::{Compress, Service, SourceKind, Stack};
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// What to do where nothing was recognised.
+pub const LABEL_HINT: &str =
+    "start the stack, or label a container lifeboat.source=postgres or lifeboat.source=redis";
 
 /// How long a server that is just starting may take before a capture or a restore gives up on it.
 pub(super) const READY_DEADLINE: Duration = Duration::from_mins(1);
@@ -35,7 +40,7 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
     let stacks = engine.containers().await?;
     let mut with_sources = Vec::new();
     for stack in &stacks {
-        if !postgres_services(engine, stack).await?.is_empty() {
+        if !source_services(engine, stack).await?.is_empty() {
             with_sources.push(stack.name.as_str());
         }
     }
@@ -49,7 +54,7 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
                     "no container on the engine at {} looks like a database",
                     engine.endpoint()
                 ))
-                .hint("start the stack, or label a container lifeboat.source=postgres"));
+                .hint(LABEL_HINT));
             }
             _ => {
                 return Err(
@@ -76,16 +81,34 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
     })
 }
 
-/// The PostgreSQL services of a stack, one container each: replicas of one service that share nothing
-/// would need a name of their own.
-pub async fn postgres_services(engine: &Engine, stack: &Stack) -> Result<Vec<Service>> {
-    let mut found: Vec<Service> = Vec::new();
+/// A service that can be captured.
+#[derive(Debug, Clone)]
+pub struct SourceService {
+    /// What it is.
+    pub kind: SourceKind,
+    /// One container of it.
+    pub service: Service,
+}
+
+/// The services of a stack that can be captured, one container each: replicas of one service that share
+/// nothing would need a name of their own.
+pub async fn source_services(engine: &Engine, stack: &Stack) -> Result<Vec<SourceService>> {
+    let mut found: Vec<SourceService> = Vec::new();
     for service in &stack.services {
-        if postgres::is_postgres(engine, service).await?
-            && found.iter().all(|known| known.name != service.name)
-        {
-            found.push(service.clone());
+        if found.iter().any(|known| known.service.name == service.name) {
+            continue;
         }
+        let kind = if postgres::is_postgres(engine, service).await? {
+            SourceKind::Postgres
+        } else if redis::is_redis(engine, service).await? {
+            SourceKind::Redis
+        } else {
+            continue;
+        };
+        found.push(SourceService {
+            kind,
+            service: service.clone(),
+        });
     }
     Ok(found)
 }
@@ -94,21 +117,17 @@ pub async fn postgres_services(engine: &Engine, stack: &Stack) -> Result<Vec<Ser
 ///
 /// # Errors
 /// Usage where the stack has no database.
-pub(super) fn first_image<'a>(services: &'a [Service], stack: &Stack) -> Result<&'a str> {
+pub(super) fn first_image<'a>(services: &'a [SourceService], stack: &Stack) -> Result<&'a str> {
     let first = services.first().ok_or_else(|| {
-        Error::usage(format!("stack {} has no database", stack.name))
-            .hint("label the container lifeboat.source=postgres if it is one")
+        Error::usage(format!("stack {} has no database", stack.name)).hint(
+            "label the container lifeboat.source=postgres or lifeboat.source=redis if it is one",
+        )
     })?;
-    Ok(&first.image_id)
+    Ok(&first.service.image_id)
 }
 
-/// A service's server, once it is known to run and to accept connections.
-pub(super) async fn ready_server(
-    context: &Context,
-    service: &Service,
-    options: &SourceOptions,
-    run: &str,
-) -> Result<Server> {
+/// A database is captured and restored while it runs.
+fn check_running(service: &Service) -> Result<()> {
     if !service.running {
         return Err(Error::failed(format!(
             "service {} is {}: a database is captured and restored while it runs",
@@ -119,12 +138,43 @@ pub(super) async fn ready_server(
             service.container_name
         )));
     }
-    let credentials = options
-        .credentials
-        .get(&service.name)
-        .cloned()
-        .unwrap_or_default();
+    Ok(())
+}
+
+impl SourceOptions {
+    /// Who lifeboat is to a service.
+    fn credentials_of(&self, service: &Service) -> Credentials {
+        self.credentials
+            .get(&service.name)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// A service's PostgreSQL server, once it is known to run and to accept connections.
+pub(super) async fn ready_server(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+    run: &str,
+) -> Result<Server> {
+    check_running(service)?;
+    let credentials = options.credentials_of(service);
     let server = Server::new(context.engine()?, service, &credentials, run);
+    server.wait_ready(READY_DEADLINE).await?;
+    Ok(server)
+}
+
+/// A service's Redis server, once it is known to run and to have loaded its data.
+pub(super) async fn ready_redis(
+    context: &Context,
+    service: &Service,
+    options: &SourceOptions,
+    run: &str,
+) -> Result<redis::Server> {
+    check_running(service)?;
+    let credentials = options.credentials_of(service);
+    let server = redis::Server::new(context.engine()?, service, &credentials, run);
     server.wait_ready(READY_DEADLINE).await?;
     Ok(server)
 }

@@ -1,5 +1,5 @@
 //! Reading every stored byte again. Deeply: decoding every stream to its end, with the inspectors that saw it
-//! when it was captured, and letting PostgreSQL's own `pg_restore` read every archive.
+//! when it was captured, and letting the stores' own programs (`pg_restore`, `redis-check-rdb`) read every artifact.
 
 use super::Context;
 use super::plain::plain_bytes;
@@ -12,6 +12,8 @@ use crate::pipeline::{Inspector, Limits, RawInspector, examine};
 use crate::repository::{Backup, Entry, Repository};
 use crate::source::postgres::DUMP_MEDIA_TYPE;
 use crate::source::postgres::archive::ArchiveInspector;
+use crate::source::redis::RDB_MEDIA_TYPE;
+use crate::source::redis::rdb::RdbInspector;
 use std::time::{Duration, Instant};
 
 /// How long a scratch container may live: a very large archive takes its time.
@@ -132,18 +134,20 @@ async fn deep(
         observer.observe(&Event::Detail {
             message: format!("decoding {}", artifact.name),
         });
-        let is_dump = artifact.media_type == DUMP_MEDIA_TYPE;
-        let inspector: Box<dyn Inspector> = match is_dump {
-            true => Box::new(ArchiveInspector::new()),
-            false => Box::new(RawInspector::new()),
+        let (inspector, counted): (Box<dyn Inspector>, _) = match artifact.media_type.as_str() {
+            DUMP_MEDIA_TYPE => (Box::new(ArchiveInspector::new()), Some("dump")),
+            RDB_MEDIA_TYPE => (Box::new(RdbInspector::new()), Some("snapshot")),
+            _ => (Box::new(RawInspector::new()), None),
         };
         match decode(backup, artifact, inspector).await {
             Ok(seen) => {
-                let recorded = facts
-                    .0
-                    .get(&artifact.name.to_string())
-                    .and_then(|facts| facts.get("dump"));
-                if is_dump && recorded != Some(&seen) {
+                let recorded = |counted| {
+                    facts
+                        .0
+                        .get(&artifact.name.to_string())
+                        .and_then(|facts| facts.get(counted))
+                };
+                if counted.is_some_and(|counted| recorded(counted) != Some(&seen)) {
                     verified.damaged.push(format!(
                         "{}: what it holds is not what facts.json says",
                         artifact.name
@@ -157,12 +161,12 @@ async fn deep(
             }
             Err(error) => return Err(error),
         }
-        if is_dump {
-            match replay(context, backup, artifact).await {
+        if let Some(reader) = Reader::of(artifact) {
+            match reader.read(context, backup, artifact).await {
                 Ok(()) => {}
                 Err(Unchecked::Why(why)) => verified.unchecked.push(format!(
-                    "{}: pg_restore did not read it: {why}",
-                    artifact.name
+                    "{}: {} did not read it: {why}",
+                    artifact.name, reader.program
                 )),
                 Err(Unchecked::Damage(error)) => {
                     verified
@@ -192,36 +196,73 @@ async fn decode(
     Ok(input.finish().await?.inspection.facts)
 }
 
-/// Why `pg_restore` has no good word for an archive.
+/// Why a store's own program has no good word for an artifact.
 enum Unchecked {
     Why(String),
     Damage(Error),
 }
 
-/// Lets the source's own `pg_restore` read the archive to its end, into nothing.
-async fn replay(context: &Context, backup: &Backup, artifact: &Artifact) -> Result<(), Unchecked> {
-    let why = |error: Error| Unchecked::Why(error.chain());
-    let Ok(engine) = context.engine() else {
-        return Err(Unchecked::Why("no engine is connected".to_owned()));
-    };
-    let options = ScratchOptions {
-        image: artifact.image.clone(),
-        lifetime: SCRATCH_LIFETIME,
-        tmpfs: vec!["/var/lib/postgresql".to_owned()],
-        memory: 0,
-    };
-    let run = context.new_id().map_err(why)?;
-    let owner = context.owner(&run).map_err(why)?;
-    let scratch = engine.scratch(&owner, &options).await.map_err(why)?;
-    let command = Command::new("pg_restore", ["--file=/dev/null"]);
-    let result = async {
-        let mut consumer = engine
-            .consume(&scratch.id, &command, Transport::Raw)
-            .await?;
-        plain_bytes(backup, artifact, async |bytes| consumer.write(bytes).await).await?;
-        consumer.finish().await.map(|_| ())
+/// The store's own program that reads an artifact to its end, in a throwaway container of the source's image.
+struct Reader {
+    program: &'static str,
+    /// Runs it on the plain artifact on standard input.
+    script: &'static str,
+    /// The image's own volume: kept in memory, since an anonymous volume is made else.
+    data: &'static str,
+}
+
+impl Reader {
+    fn of(artifact: &Artifact) -> Option<Self> {
+        match artifact.media_type.as_str() {
+            DUMP_MEDIA_TYPE => Some(Self {
+                program: "pg_restore",
+                script: "exec pg_restore --file=/dev/null",
+                data: "/var/lib/postgresql",
+            }),
+            RDB_MEDIA_TYPE => Some(Self {
+                program: "redis-check-rdb",
+                // It wants a file that it can measure, not a pipe. The file is on the container's own disk.
+                script: "set -e; umask 077; file=$(mktemp); trap 'rm -f \"$file\"' EXIT; cat >\"$file\"; \
+                         check=redis-check-rdb; command -v $check >/dev/null || check=valkey-check-rdb; \
+                         said=$($check \"$file\" 2>&1) || { printf '%s\\n' \"$said\" | tail -n 5 >&2; exit 1; }",
+                data: "/data",
+            }),
+            _ => None,
+        }
     }
-    .await;
-    scratch.remove().await.map_err(why)?;
-    result.map_err(|error| Unchecked::Damage(error.while_doing("pg_restore cannot read it")))
+
+    async fn read(
+        &self,
+        context: &Context,
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<(), Unchecked> {
+        let why = |error: Error| Unchecked::Why(error.chain());
+        let Ok(engine) = context.engine() else {
+            return Err(Unchecked::Why("no engine is connected".to_owned()));
+        };
+        let options = ScratchOptions {
+            image: artifact.image.clone(),
+            lifetime: SCRATCH_LIFETIME,
+            tmpfs: vec![self.data.to_owned()],
+            memory: 0,
+            volume: None,
+        };
+        let run = context.new_id().map_err(why)?;
+        let owner = context.owner(&run).map_err(why)?;
+        let scratch = engine.scratch(&owner, &options).await.map_err(why)?;
+        let command = Command::new("sh", ["-c", self.script]);
+        let result = async {
+            let mut consumer = engine
+                .consume(&scratch.id, &command, Transport::Raw)
+                .await?;
+            plain_bytes(backup, artifact, async |bytes| consumer.write(bytes).await).await?;
+            consumer.finish().await.map(|_| ())
+        }
+        .await;
+        scratch.remove().await.map_err(why)?;
+        result.map_err(|error| {
+            Unchecked::Damage(error.while_doing(format!("{} cannot read it", self.program)))
+        })
+    }
 }

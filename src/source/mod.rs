@@ -3,3 +3,12 @@
 //! A source never knows where its bytes are kept, and a repository never knows what they mean.
 
 pub mod postgres;
+pub mod redis;
+
+mod capability;
+mod capture;
+mod credentials;
+
+pub use capability::Capability;
+pub use capture::Capture;
+pub use credentials::Credentials;

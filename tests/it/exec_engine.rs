@@ -606,6 +606,7 @@ async fn a_scratch_container_works_and_leaves_nothing() {
         lifetime: Duration::from_mins(1),
         tmpfs: vec!["/work".to_owned()],
         memory: 128 << 20,
+        volume: None,
     };
     let label = format!("dev.lifeboat.run={run}");
     let scratch = engine.scratch(&owner, &options).await.unwrap();

@@ -14,5 +14,6 @@ mod exec_engine;
 mod exec_wire;
 mod faults;
 mod layers;
+mod redis;
 mod repository;
 mod roundtrip;

@@ -162,7 +162,7 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
 }
 
 /// Runs `command` with `input` as its standard input.
-fn feed(command: &mut Command, input: &[u8]) -> Output {
+pub(crate) fn feed(command: &mut Command, input: &[u8]) -> Output {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -179,13 +179,13 @@ fn feed(command: &mut Command, input: &[u8]) -> Output {
     output
 }
 
-fn succeed(output: Output, what: &str) -> Vec<u8> {
+pub(crate) fn succeed(output: Output, what: &str) -> Vec<u8> {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {stderr}");
     output.stdout
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let text = std::str::from_utf8(bytes).unwrap();
     text.strip_suffix('\n').unwrap_or(text).to_owned()
 }

@@ -11,4 +11,5 @@ pub(crate) fn soak(usual: u32, long: u32) -> u32 {
 
 pub(crate) mod engine;
 pub(crate) mod lab;
+pub(crate) mod redis;
 pub(crate) mod server;

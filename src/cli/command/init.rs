@@ -6,8 +6,9 @@ use crate::cli::environment::now;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
 use crate::error::{Error, OrFail, Result};
-use crate::operation::sources::postgres_services;
+use crate::operation::sources::{LABEL_HINT, SourceService, source_services};
 use crate::repository::{InitOutcome, Repository};
+use crate::stack::{SourceKind, encode};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
     let engine = context.engine()?;
     let mut stacks = Vec::new();
     for stack in engine.containers().await? {
-        let services = postgres_services(engine, &stack).await?;
+        let services = source_services(engine, &stack).await?;
         if !services.is_empty() {
             stacks.push((stack.name, services));
         }
@@ -33,7 +34,7 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
             "no container on the engine at {} looks like a database",
             engine.endpoint()
         ))
-        .hint("start the stack, or label a container lifeboat.source=postgres"));
+        .hint(LABEL_HINT));
     };
     let location = session.location()?;
     let files = [
@@ -41,14 +42,15 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
         (SCHEDULE, schedule(first)),
     ];
     for (name, services) in &stacks {
-        let names: Vec<&str> = services
+        let found: Vec<String> = services
             .iter()
-            .map(|service| service.name.as_str())
+            .map(|one| match one.kind {
+                SourceKind::Postgres => format!("PostgreSQL in {}", one.service.name),
+                SourceKind::Redis => format!("Redis in {}", one.service.name),
+                SourceKind::Volume => one.service.name.clone(),
+            })
             .collect();
-        output.remark(&format!(
-            "found stack {name}: PostgreSQL in {}",
-            names.join(", ")
-        ));
+        output.remark(&format!("found stack {name}: {}", found.join(", ")));
     }
     if arguments.dry_run {
         let mut text = String::new();
@@ -108,7 +110,7 @@ pub(super) async fn repository(session: &Session, output: &Output) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn config(url: &str, stacks: &[(String, Vec<crate::stack::Service>)]) -> String {
+fn config(url: &str, stacks: &[(String, Vec<SourceService>)]) -> String {
     let mut text = format!(
         "# What each key means: docs/configuration.md\n\n[repository.local]\nurl = {}\n",
         toml::Value::from(url)
@@ -116,12 +118,22 @@ fn config(url: &str, stacks: &[(String, Vec<crate::stack::Service>)]) -> String 
     for (name, services) in stacks {
         let _ = write!(
             text,
-            "\n[stack.{}]\n# exclude = [\"postgres/{}/db/scratch\"]\n",
+            "\n[stack.{}]\n# exclude = [\"{}\"]\n",
             key(name),
-            services[0].name
+            example(&services[0])
         );
     }
     text
+}
+
+/// Something of a service that could be excluded.
+fn example(one: &SourceService) -> String {
+    let name = encode(&one.service.name);
+    match one.kind {
+        SourceKind::Postgres => format!("postgres/{name}/db/scratch"),
+        SourceKind::Redis => format!("redis/{name}"),
+        SourceKind::Volume => format!("volume/{name}"),
+    }
 }
 
 fn schedule(stack: &str) -> String {

@@ -5,7 +5,7 @@ use crate::cli::confirm::confirm;
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
 use crate::error::Result;
-use crate::operation::restore::{RestoreReport, RestoreRequest, Target, restore};
+use crate::operation::restore::{Kept, RestoreReport, RestoreRequest, Target, restore};
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -65,12 +65,22 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
             ", swapped"
         },
     )];
-    for (service, kept, of) in &report.kept {
-        lines.push(format!(
-            "kept in {service}: {} as it was before, now called {}",
-            harmless(of),
-            harmless(kept)
-        ));
+    for kept in &report.kept {
+        lines.push(match kept {
+            Kept::Database {
+                service,
+                database,
+                kept_as,
+            } => format!(
+                "kept in {service}: {} as it was before, now called {}",
+                harmless(database),
+                harmless(kept_as)
+            ),
+            Kept::Files { service, folder } => format!(
+                "kept in {service}: its data files as they were before, in {}",
+                harmless(folder)
+            ),
+        });
     }
     if !report.kept.is_empty() {
         lines.push(format!(
@@ -78,16 +88,11 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
             stack = report.plan.stack
         ));
     }
-    let kept: Vec<_> = report
-        .kept
-        .iter()
-        .map(|(service, kept, of)| json!({ "service": service, "database": of, "kept_as": kept }))
-        .collect();
     let value = json!({
         "run": report.plan.run,
         "stack": report.plan.stack,
         "backup": reference,
-        "kept": kept,
+        "kept": report.kept,
         "seconds": report.duration.as_secs_f64(),
     });
     output.result("restore", &value, &lines.join("\n"));

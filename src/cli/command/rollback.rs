@@ -32,8 +32,8 @@ pub(super) async fn run(
         let planned = rollback(&context, request(true), output).await?;
         output.remark(&planned.plan.to_string());
         let question = match arguments.discard {
-            true => "This drops databases for good.",
-            false => "This puts the databases back that served before.",
+            true => "This drops what was kept for good.",
+            false => "This puts back what served before.",
         };
         confirm(output, false, question)?;
     }

@@ -5,6 +5,7 @@ use crate::cli::output::{Output, harmless, size, table};
 use crate::cli::session::Session;
 use crate::error::Result;
 use crate::manifest::{Facts, Manifest};
+use crate::source::redis::snapshot_facts;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -54,24 +55,37 @@ fn text(manifest: &Manifest, facts: &Facts, pinned: bool) -> String {
     for note in &manifest.notes {
         let _ = writeln!(text, "note       {}", harmless(note));
     }
+    for artifact in &manifest.artifacts {
+        if let Some(method) = &artifact.method {
+            let _ = writeln!(text, "method     {}: {}", artifact.name, harmless(method));
+        }
+    }
     text.push('\n');
     let rows = manifest.artifacts.iter().map(|artifact| {
         let name = artifact.name.to_string();
-        let rows = rows(facts, &name).map_or_else(|| "-".to_owned(), |rows| rows.to_string());
+        let counted = rows(facts, &name).or_else(|| keys(facts, &name));
+        let counted = counted.map_or_else(|| "-".to_owned(), |counted| counted.to_string());
         vec![
             name,
             artifact.image.clone(),
             artifact.engine_version.clone(),
             size(artifact.raw_size),
             size(artifact.stored_size),
-            rows,
+            counted,
         ]
     });
     text.push_str(&table(
-        &["ARTIFACT", "IMAGE", "VERSION", "RAW", "STORED", "ROWS"],
+        &["ARTIFACT", "IMAGE", "VERSION", "RAW", "STORED", "ROWS/KEYS"],
         rows,
     ));
     text
+}
+
+/// How many keys a snapshot holds, where it could be walked.
+fn keys(facts: &Facts, artifact: &str) -> Option<u64> {
+    let facts = snapshot_facts(facts.0.get(artifact)?).ok()?.snapshot;
+    let keys = facts.databases.values().map(|keys| keys.keys);
+    facts.walked.then(|| keys.sum())
 }
 
 /// How many rows a dump holds, where its facts say so.

@@ -62,6 +62,7 @@ fn artifact(name: &ArtifactName, objects: Vec<ObjectRef>) -> Artifact {
         started: moment(),
         finished: moment(),
         consistency: Consistency::Snapshot,
+        method: None,
     }
 }
 

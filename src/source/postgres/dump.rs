@@ -5,11 +5,12 @@ use super::properties::{self, Properties};
 use super::quote::conninfo;
 use super::server::{Database, Server};
 use super::session::{Session, is_refusal};
-use crate::docker::exec::{Command, Producer, Transport};
+use crate::docker::exec::{Producer, Transport};
 use crate::error::{Error, Result};
 use crate::pipeline::{Incoming, Inspector, RawInspector};
 use crate::proof::Proof;
-use crate::stack::{ArtifactName, Compress};
+use crate::source::capability::incoming;
+use crate::stack::ArtifactName;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -18,9 +19,6 @@ use std::time::Duration;
 const IDLE_LIMIT: Duration = Duration::from_mins(30);
 /// Milliseconds that `pg_dump` waits for a table that somebody has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=60000";
-/// The highest compression level beside the data: higher ones take memory and time from the database (level 1
-/// peaks at 17 MiB, 3 at 55, 19 at 350).
-const HIGHEST_TRANSPORT_LEVEL: u8 = 3;
 
 /// The media type of `pg_dump --format=custom`.
 pub const DUMP_MEDIA_TYPE: &str = "application/vnd.postgresql.custom-dump";
@@ -87,72 +85,7 @@ impl Capture {
     }
 }
 
-/// How a server's container can compress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capability {
-    zstd: bool,
-    threads: u8,
-}
-
-impl Capability {
-    /// How many programs may work side by side in the container.
-    pub fn workers(self) -> usize {
-        usize::from(self.threads)
-    }
-
-    /// How a stored stream goes back into the container.
-    /// How a dump comes out: compressed beside the data where that is wanted and possible, at `level` as far
-    /// as a transport may take memory from the database.
-    pub fn dump_transport(self, compress: Compress, level: u8) -> Transport {
-        if self.zstd && compress == Compress::Beside {
-            Transport::Zstd {
-                level: level.clamp(1, HIGHEST_TRANSPORT_LEVEL),
-                threads: self.threads,
-            }
-        } else {
-            Transport::Raw
-        }
-    }
-
-    /// How an archive goes in.
-    pub fn restore_transport(self) -> Transport {
-        if self.zstd {
-            Transport::Zstd {
-                level: 1,
-                threads: self.threads,
-            }
-        } else {
-            Transport::Raw
-        }
-    }
-}
-
 impl Server {
-    /// Looks for zstd in the container, and how many threads it may take: never more than half of
-    /// the container's CPU limit, and two at the most.
-    pub async fn capability(&self) -> Result<Capability> {
-        let probe = Command::new("sh", ["-c", "command -v zstd && nproc 2>/dev/null"]);
-        let output = self
-            .engine()
-            .run(&self.service().container_id, &probe)
-            .await?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let mut lines = said.lines();
-        let zstd = lines.next().is_some_and(|path| path.ends_with("zstd"));
-        let processors: i64 = lines
-            .next()
-            .and_then(|count| count.parse().ok())
-            .unwrap_or(1);
-        let threads = match self.service().nano_cpus {
-            0 => processors.min(2),
-            limit => limit / 2_000_000_000,
-        };
-        Ok(Capability {
-            zstd,
-            threads: u8::try_from(threads.clamp(1, 2)).unwrap_or(1),
-        })
-    }
-
     /// Starts a dump of `database` in the custom format, uncompressed inside.
     pub async fn dump(&self, database: &Database, transport: Transport) -> Result<Capture> {
         let mut notes = Vec::new();
@@ -245,13 +178,6 @@ impl Server {
             producer,
             snapshot: None,
         })
-    }
-}
-
-fn incoming(transport: Transport) -> Incoming {
-    match transport {
-        Transport::Raw => Incoming::Raw,
-        Transport::Zstd { .. } => Incoming::Zstd,
     }
 }
 

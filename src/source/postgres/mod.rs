@@ -14,14 +14,12 @@ mod session;
 mod swap;
 
 pub use compare::Differences;
-pub use dump::{
-    Capability, Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts,
-};
+pub use dump::{Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts};
 pub use globals::{Replay, missing_roles};
 pub use load::Part;
 pub use parallel::{List, Phases, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
 pub use recognise::{is_postgres, might_be_postgres};
-pub use server::{Credentials, Database, Server, Survey};
+pub use server::{Database, Server, Survey};
 pub use session::Session;
 pub use swap::{Marked, Role, derived_name, drop_database, marked, swap};

@@ -5,6 +5,7 @@ use crate::docker::Engine;
 use crate::docker::exec::Command;
 use crate::error::{Error, OrFail, Result};
 use crate::secret::Secret;
+use crate::source::Credentials;
 use crate::stack::Service;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +28,6 @@ fi
 
 /// Databases for work that belongs to none, in the order in which `createdb` tries them.
 pub(super) const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
-
-/// Who lifeboat is to the server, where the container does not say it or says it wrong.
-#[derive(Debug, Clone, Default)]
-pub struct Credentials {
-    /// The role; by default the image's `POSTGRES_USER`, else `postgres`.
-    pub user: Option<String>,
-    /// The role's password; by default what the container itself was given.
-    pub password: Option<Secret>,
-}
 
 /// A PostgreSQL server in a running container.
 #[derive(Debug, Clone)]

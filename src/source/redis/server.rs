@@ -1,0 +1,574 @@
+//! One Redis or Valkey server in a container, asked with the container's own client.
+
+use super::layout::Layout;
+use super::login::{Login, Password};
+use crate::docker::Engine;
+use crate::docker::exec::{Command, Transport};
+use crate::error::{Error, Result};
+use crate::source::Credentials;
+use crate::stack::Service;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs before every command in the container: finds the client and the password, which never leaves the
+/// container's own shell unless the description shows it anyway.
+///
+/// The order is: what lifeboat was given or read in the container's command; the file that the command names;
+/// the configuration file's `requirepass`; what the environment says, which may be meant for others.
+const PREAMBLE: &str = r#"
+configured() {
+  sed -n "s/^[[:space:]]*$1[[:space:]][[:space:]]*//p" "$LIFEBOAT_CONFIG" | tail -n 1 |
+    sed -e 's/^"\(.*\)"[[:space:]]*$/\1/' -e "s/^'\(.*\)'[[:space:]]*\$/\1/"
+}
+auth=${LIFEBOAT_PASSWORD:-}
+if [ -z "$auth" ] && [ -n "${LIFEBOAT_PASSWORD_FILE:-}" ]; then auth=$(cat "$LIFEBOAT_PASSWORD_FILE"); fi
+if [ -z "$auth" ] && [ -n "${LIFEBOAT_CONFIG:-}" ] && [ -r "$LIFEBOAT_CONFIG" ]; then
+  auth=$(configured requirepass)
+fi
+if [ -n "${LIFEBOAT_CONFIG:-}" ] && [ -r "$LIFEBOAT_CONFIG" ]; then
+  : "${LIFEBOAT_PORT:=$(configured port)}"
+  if [ "${LIFEBOAT_PORT:-}" = 0 ]; then : "${LIFEBOAT_SOCKET:=$(configured unixsocket)}"; fi
+fi
+for file in "${REDIS_PASSWORD_FILE:-}" "${VALKEY_PASSWORD_FILE:-}"; do
+  if [ -z "$auth" ] && [ -z "${REDISCLI_AUTH:-}" ] && [ -n "$file" ] && [ -r "$file" ]; then auth=$(cat "$file"); fi
+done
+: "${auth:=${REDISCLI_AUTH:-${REDIS_PASSWORD:-${VALKEY_PASSWORD:-}}}}"
+if [ -n "$auth" ]; then export REDISCLI_AUTH="$auth" VALKEYCLI_AUTH="$auth"; else unset REDISCLI_AUTH VALKEYCLI_AUTH; fi
+redis_client() {
+  cli=redis-cli
+  command -v "$cli" >/dev/null 2>&1 || cli=valkey-cli
+  if [ -n "${LIFEBOAT_USER:-}" ]; then set -- --user "$LIFEBOAT_USER" "$@"; fi
+  if [ -n "${LIFEBOAT_SOCKET:-}" ]; then
+    set -- -s "$LIFEBOAT_SOCKET" "$@"
+  else
+    set -- -h 127.0.0.1 -p "${LIFEBOAT_PORT:-6379}" "$@"
+  fi
+  "$cli" --no-auth-warning "$@"
+}
+redis_ask() { printf '%s\n' "$LIFEBOAT_COMMANDS" | redis_client; }
+"#;
+
+/// How often a server that is starting, loading or saving is asked, at first and at the most.
+const POLLS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A Redis or Valkey server in a running container.
+#[derive(Debug, Clone)]
+pub struct Server {
+    engine: Engine,
+    service: Arc<Service>,
+    user: Option<String>,
+    login: Arc<Login>,
+    run: String,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Whether it is Valkey.
+    pub valkey: bool,
+    /// Its version: `7.0.15`; empty where the user may not know.
+    pub version: String,
+    /// `master` or `slave`.
+    pub role: String,
+    /// `standalone`, `cluster` or `sentinel`.
+    pub mode: String,
+    /// Keys of all its databases.
+    pub keys: u64,
+    /// Whether sentinels watch it; `None` where the user may not know.
+    pub sentinels: Option<bool>,
+    /// Its modules.
+    pub modules: Vec<String>,
+    /// Where it reads its data at its start; `None` where the user may not read the configuration.
+    pub layout: Option<Layout>,
+    /// Whether a replica's synchronisation is sent without a file, which puts a mark behind the snapshot;
+    /// `None` where the user may not know.
+    pub diskless: Option<bool>,
+    /// Seconds that such a synchronisation waits for more replicas; 0 where unknown.
+    pub diskless_delay: u64,
+}
+
+impl Survey {
+    /// The product's name.
+    pub fn product(&self) -> &'static str {
+        if self.valkey { "Valkey" } else { "Redis" }
+    }
+}
+
+impl Server {
+    /// The server in `service`; what lifeboat runs in its container carries `run`.
+    pub fn new(engine: &Engine, service: &Service, credentials: &Credentials, run: &str) -> Self {
+        let mut login = Login::of(&service.command, &service.env);
+        if let Some(password) = &credentials.password {
+            login.password = Some(Password::Here(password.clone()));
+        }
+        Self {
+            engine: engine.clone(),
+            service: Arc::new(service.clone()),
+            user: credentials.user.clone(),
+            login: Arc::new(login),
+            run: run.to_owned(),
+        }
+    }
+
+    /// The engine that the server runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The container that the server runs in.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// A command in the container, in whose shell `redis_client` is the client, logged in.
+    pub(super) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program, arguments.iter().copied())
+            .env("LIFEBOAT_RUN", &self.run)
+            .env("LC_ALL", "C")
+            .preamble(PREAMBLE);
+        let told = [
+            ("LIFEBOAT_USER", &self.user),
+            ("LIFEBOAT_PORT", &self.login.port),
+            ("LIFEBOAT_SOCKET", &self.login.socket),
+            ("LIFEBOAT_CONFIG", &self.login.config),
+        ];
+        for (name, value) in told {
+            if let Some(value) = value {
+                command = command.env(name, value);
+            }
+        }
+        command = match &self.login.password {
+            Some(Password::Here(secret)) => command.secret_env("LIFEBOAT_PASSWORD", secret.clone()),
+            Some(Password::File(path)) => command.env("LIFEBOAT_PASSWORD_FILE", path),
+            None => command,
+        };
+        match self.service.labels.get("lifeboat.exec-user") {
+            Some(user) => command.user(user),
+            None => command,
+        }
+    }
+
+    /// Starts the client as a producer.
+    pub(super) async fn produce(
+        &self,
+        arguments: &[&str],
+        transport: Transport,
+    ) -> Result<crate::docker::exec::Producer> {
+        let command = self.command("redis_client", arguments);
+        self.engine
+            .produce(&self.service.container_id, &command, transport)
+            .await
+    }
+
+    /// Asks the server several things in one session; an answer each, trimmed. An answer may be an error of
+    /// the server's: see [`refusal`].
+    ///
+    /// # Errors
+    /// Where the server can't be reached or does not let lifeboat in.
+    pub(super) async fn ask(&self, commands: &[&str]) -> Result<Vec<String>> {
+        // The client prints answers without a sign between them, so each is followed by a mark.
+        let mark = format!("lifeboat-{}-answered", self.run);
+        let lines: Vec<String> = commands
+            .iter()
+            .map(|command| format!("{command}\nPING {mark}"))
+            .collect();
+        let command = self
+            .command("redis_ask", &[])
+            .env("LIFEBOAT_COMMANDS", lines.join("\n"));
+        let output = self
+            .engine
+            .run(&self.service.container_id, &command)
+            .await?;
+        let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        let mut answers: Vec<String> = Vec::with_capacity(commands.len());
+        let mut answer = String::new();
+        for line in said.lines() {
+            if line == mark {
+                answers.push(answer.trim().to_owned());
+                answer.clear();
+            } else {
+                answer.push_str(line);
+                answer.push('\n');
+            }
+        }
+        if answers.len() == commands.len() {
+            return Ok(answers);
+        }
+        Err(match output.status {
+            126 | 127 => Error::failed(format!(
+                "service {} has no redis-cli in its image {}",
+                self.service.name, self.service.image
+            ))
+            .hint(
+                "lifeboat asks the server with the container's own client; is this a Redis image?",
+            ),
+            _ => self.refused(&format!("{said}\n{}", output.stderr)),
+        })
+    }
+
+    /// What a complaint of the server or the client means: which user, which service, what to do.
+    pub(super) fn refused(&self, said: &str) -> Error {
+        let said = said
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("it answers nothing");
+        let user = self.user.as_deref().unwrap_or("default");
+        let error = Error::failed(format!(
+            "service {}: user {user:?} cannot use the {} server: {said}",
+            self.service.name,
+            if self.service.command.join(" ").contains("valkey") {
+                "Valkey"
+            } else {
+                "Redis"
+            },
+        ));
+        if said.contains("NOAUTH")
+            || said.contains("WRONGPASS")
+            || said.contains("invalid password")
+        {
+            error.hint(format!(
+                "give the password of this service: [stack.NAME.redis.{}] user and password in lifeboat.toml",
+                self.service.name
+            ))
+        } else if said.contains("NOPERM") {
+            error.hint(
+                "a backup's user needs +ping +info +sync +psync +replconf (or +bgsave), and +config|get +dbsize for a restore",
+            )
+        } else if said.contains("Could not connect") {
+            error.hint(format!(
+                "see its log: docker logs {}; a server that speaks TLS only is not supported",
+                self.service.container_name
+            ))
+        } else {
+            error
+        }
+    }
+
+    /// Waits until the server answers and has loaded its data.
+    ///
+    /// # Errors
+    /// At once where it does not let lifeboat in or its container has ended; after `deadline` where it does not answer.
+    pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
+        let begun = tokio::time::Instant::now();
+        let mut pause = POLLS.0;
+        loop {
+            let Err(error) = self.ask(&["PING"]).await else {
+                return Ok(());
+            };
+            let said = error.chain();
+            let starting = said.contains("LOADING") || said.contains("Could not connect");
+            if !starting {
+                return Err(error);
+            }
+            let state = self.engine.state(&self.service.container_id).await?;
+            if state != "running" {
+                return Err(Error::failed(format!(
+                    "the server of service {} does not stay up: its container is {state}",
+                    self.service.name
+                ))
+                .hint(format!(
+                    "its log says why: docker logs {}",
+                    self.service.container_name
+                )));
+            }
+            // Loading takes as long as it takes; only a server that does not even answer has a deadline.
+            if begun.elapsed() > deadline && !said.contains("LOADING") {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLLS.1);
+        }
+    }
+
+    /// Asks the server what a capture and a restore have to know.
+    pub async fn survey(&self) -> Result<Survey> {
+        let commands = [
+            "INFO",
+            "CONFIG GET dir",
+            "CONFIG GET dbfilename",
+            "CONFIG GET appendonly",
+            "CONFIG GET appenddirname",
+            "CONFIG GET appendfilename",
+            "CONFIG GET repl-diskless-sync",
+            "CONFIG GET repl-diskless-sync-delay",
+            "CLIENT LIST",
+        ];
+        let answers = self.ask(&commands).await?;
+        let [
+            info,
+            dir,
+            dbfilename,
+            appendonly,
+            appenddirname,
+            appendfilename,
+            diskless,
+            delay,
+            clients,
+        ] = &answers[..]
+        else {
+            return Err(Error::failed(
+                "the server left a question without an answer",
+            ));
+        };
+        let may_not_know = info.starts_with("NOPERM");
+        if let Some(refusal) = refusal(info).filter(|_| !may_not_know) {
+            return Err(self.refused(refusal));
+        }
+        let info = Info::parse(info);
+        let valkey = info.get("server_name") == "valkey";
+        let version = info.get(if valkey {
+            "valkey_version"
+        } else {
+            "redis_version"
+        });
+        if version.is_empty() && !may_not_know {
+            return Err(self.refused("INFO names no version"));
+        }
+        let layout = match (
+            setting(dir),
+            setting(dbfilename),
+            setting(appendonly),
+            setting(appendfilename),
+        ) {
+            (Some(dir), Some(dbfilename), Some(appendonly), Some(appendfilename)) => Some(Layout {
+                dir,
+                dbfilename,
+                appendonly: appendonly == "yes",
+                appenddirname: setting(appenddirname),
+                appendfilename,
+            }),
+            _ => None,
+        };
+        Ok(Survey {
+            valkey,
+            version: version.to_owned(),
+            role: info.get("role").to_owned(),
+            mode: info.get("redis_mode").to_owned(),
+            keys: info.databases().values().sum(),
+            sentinels: refusal(clients)
+                .is_none()
+                .then(|| clients.contains(" name=sentinel-")),
+            modules: info.modules(),
+            layout,
+            diskless: setting(diskless).map(|value| value == "yes"),
+            diskless_delay: setting(delay)
+                .and_then(|value| value.parse().ok())
+                .unwrap_or(0),
+        })
+    }
+
+    /// Makes the server write its snapshot file, and waits until it has.
+    ///
+    /// # Errors
+    /// With the server's own words where it may not or cannot; a file that was there before counts for nothing.
+    pub(super) async fn save(&self) -> Result<()> {
+        let mut pause = POLLS.0;
+        // Somebody else's save under way is not of this moment.
+        let before = loop {
+            let before = self.saves().await?;
+            // A save is dated to the second: the next one must be told from the last.
+            match before.now {
+                Some(now) if !before.busy && now > before.last => break before,
+                None if !before.busy => {
+                    tokio::time::sleep(Duration::from_millis(1100)).await;
+                    break before;
+                }
+                _ => tokio::time::sleep(pause).await,
+            }
+        };
+        let answers = self.ask(&["BGSAVE"]).await?;
+        let said = answers.first().map_or("", String::as_str);
+        if !said.starts_with("Background saving") {
+            return Err(match refusal(said) {
+                Some(refusal) => self.refused(refusal),
+                None => Error::failed(format!("BGSAVE of service {}: {said}", self.service.name)),
+            });
+        }
+        loop {
+            let state = self.saves().await?;
+            if !state.busy {
+                if !state.well {
+                    return Err(Error::failed(format!(
+                        "service {} could not write its snapshot: rdb_last_bgsave_status is not ok",
+                        self.service.name
+                    ))
+                    .hint(format!(
+                        "its log says why (docker logs {}): often no memory to fork, or a full disk; until a save \
+                         succeeds a server with stop-writes-on-bgsave-error refuses writes",
+                        self.service.container_name
+                    )));
+                }
+                if state.last > before.last {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(POLLS.1);
+        }
+    }
+
+    async fn saves(&self) -> Result<Saves> {
+        let answers = self.ask(&["INFO"]).await?;
+        let said = answers.first().map_or("", String::as_str);
+        if let Some(refusal) = refusal(said) {
+            return Err(self.refused(refusal));
+        }
+        let info = Info::parse(said);
+        let number = |name: &str| info.get(name).parse::<u64>().ok();
+        let missing = || self.refused("INFO does not tell how saving goes");
+        Ok(Saves {
+            busy: info.get("rdb_bgsave_in_progress") != "0",
+            well: info.get("rdb_last_bgsave_status") == "ok",
+            last: number("rdb_last_save_time").ok_or_else(missing)?,
+            now: number("server_time_usec").map(|usec| usec / 1_000_000),
+        })
+    }
+
+    /// How many keys the server has loaded at its start, expired ones included, where its version tells;
+    /// and what it has now.
+    ///
+    /// The first is exact even where clients are at work already.
+    pub async fn loaded(&self) -> Result<(Option<u64>, BTreeMap<u32, u64>)> {
+        let answers = self.ask(&["INFO"]).await?;
+        let said = answers.first().map_or("", String::as_str);
+        if let Some(refusal) = refusal(said) {
+            return Err(self.refused(refusal));
+        }
+        let info = Info::parse(said);
+        let number = |name: &str| info.get(name).parse::<u64>().ok();
+        let loaded = number("rdb_last_load_keys_loaded")
+            .zip(number("rdb_last_load_keys_expired"))
+            .map(|(loaded, expired)| loaded + expired);
+        Ok((loaded, info.databases()))
+    }
+
+    /// Ends what lifeboat runs in the container: of this run, or, where `others`, of dead ones. A client
+    /// that went away leaves its exec running.
+    pub async fn end_processes(&self, others: bool) -> Result<()> {
+        let command = Command::new("sh", ["-c", END_CLIENTS])
+            .env("LIFEBOAT_END", &self.run)
+            .env("LIFEBOAT_OTHERS", if others { "1" } else { "" });
+        self.engine
+            .run(&self.service.container_id, &command)
+            .await
+            .map(|_| ())
+    }
+}
+
+/// Ends clients and readers that carry a run's id in their environment: the one given, or all but that one.
+const END_CLIENTS: &str = r#"
+for d in /proc/[0-9]*; do
+  [ "$d" != "/proc/$$" ] || continue
+  run=$(tr '\0' '\n' <"$d/environ" 2>/dev/null | sed -n 's/^LIFEBOAT_RUN=//p')
+  [ -n "$run" ] || continue
+  case "$run:$LIFEBOAT_OTHERS" in
+    "$LIFEBOAT_END:1" | doctor:1) ;;
+    *:1 | "$LIFEBOAT_END:") kill "${d#/proc/}" 2>/dev/null ;;
+  esac
+done
+exit 0
+"#;
+
+/// How saving goes.
+struct Saves {
+    busy: bool,
+    well: bool,
+    /// When the last save was done, in seconds since 1970.
+    last: u64,
+    /// The server's clock, where it tells it.
+    now: Option<u64>,
+}
+
+/// The answer, where it is an error of the server's.
+pub(super) fn refusal(answer: &str) -> Option<&str> {
+    let first = answer.split([' ', '\n']).next().unwrap_or_default();
+    let code = first.len() >= 3 && first.bytes().all(|byte| byte.is_ascii_uppercase());
+    (code && first != "PONG" && first != "OK").then(|| answer.lines().next().unwrap_or_default())
+}
+
+/// The value of a `CONFIG GET` of one name; `None` where the user may not ask or there is no such setting.
+fn setting(answer: &str) -> Option<String> {
+    if refusal(answer).is_some() {
+        return None;
+    }
+    let (_, value) = answer.split_once('\n')?;
+    Some(value.to_owned())
+}
+
+/// `INFO`'s fields.
+struct Info<'a>(BTreeMap<&'a str, &'a str>, Vec<String>);
+
+impl<'a> Info<'a> {
+    fn parse(text: &'a str) -> Self {
+        let fields = || text.lines().filter_map(|line| line.split_once(':'));
+        let modules = fields()
+            .filter(|(name, _)| *name == "module")
+            .filter_map(|(_, value)| value.strip_prefix("name=")?.split(',').next())
+            .map(str::to_owned)
+            .collect();
+        Self(fields().collect(), modules)
+    }
+
+    fn get(&self, name: &str) -> &'a str {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    fn modules(&self) -> Vec<String> {
+        self.1.clone()
+    }
+
+    /// Keys by database: `db0:keys=5,expires=1,avg_ttl=0`.
+    fn databases(&self) -> BTreeMap<u32, u64> {
+        self.0
+            .iter()
+            .filter_map(|(name, value)| {
+                let number = name.strip_prefix("db")?.parse().ok()?;
+                let keys = value
+                    .strip_prefix("keys=")?
+                    .split(',')
+                    .next()?
+                    .parse()
+                    .ok()?;
+                Some((number, keys))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_from_a_refusal() {
+        assert_eq!(
+            refusal("NOPERM this user has no permissions\n"),
+            Some("NOPERM this user has no permissions")
+        );
+        assert_eq!(refusal("ERR unknown command"), Some("ERR unknown command"));
+        for answer in [
+            "PONG",
+            "OK",
+            "dir\n/data",
+            "# Server\nredis_version:7",
+            "",
+            "1",
+        ] {
+            assert_eq!(refusal(answer), None, "{answer:?}");
+        }
+        assert_eq!(setting("dir\n/data").as_deref(), Some("/data"));
+        assert_eq!(setting("dbfilename\n").as_deref(), Some(""));
+        assert_eq!(setting(""), None);
+    }
+
+    #[test]
+    fn keys_are_read_by_database() {
+        let info = Info::parse(
+            "# Keyspace\ndb0:keys=5,expires=1\ndb11:keys=2,expires=0\ndbx:keys=1\nmodule:name=bf,ver=1\n",
+        );
+        assert_eq!(info.databases(), BTreeMap::from([(0, 5), (11, 2)]));
+        assert_eq!(info.modules(), ["bf"]);
+    }
+}
