@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::capture::Run;
-use super::inventory::{Planned, inventory};
+use super::inventory::{Inventory, Planned, inventory};
 use super::journal::Journal;
 use super::lock::{Claim, release};
 use super::plan::{Plan, Step, execute};
@@ -119,7 +119,7 @@ async fn locked(
         observer,
         ..
     } = *claim;
-    let sources = context
+    let Inventory { planned, missing } = context
         .unless_cancelled(inventory(
             context,
             request,
@@ -129,7 +129,7 @@ async fn locked(
             lock.is_some(),
         ))
         .await?;
-    let mut steps = captures(&sources);
+    let mut steps = captures(&planned);
     steps.push(Step::Commit {
         repository: request.repository.location().to_string(),
     });
@@ -156,7 +156,7 @@ async fn locked(
         stack,
         stack_json,
         id,
-        sources,
+        sources: planned,
         previous,
         writer: Some(request.repository.begin(&stack.name, id).await?),
         observer,
@@ -168,6 +168,9 @@ async fn locked(
         warnings: Vec::new(),
         commit: None,
     };
+    for reason in missing {
+        run.lacks(reason);
+    }
     let journal = Journal::begin(&context.state, &plan)?;
     let result = execute(&plan, &mut run, journal, context, lock, observer).await;
     if result.is_err() {

@@ -103,10 +103,7 @@ impl Run<'_> {
         for captured in try_join_all(lanes).await?.into_iter().flatten() {
             match captured {
                 Captured::Landed(landed) => self.take(*landed),
-                Captured::Missing(reason) => {
-                    self.warn(format!("not captured: {reason}"));
-                    self.missing.push(reason);
-                }
+                Captured::Missing(reason) => self.lacks(reason),
             }
         }
         Ok(())
@@ -148,6 +145,12 @@ impl Run<'_> {
             facts,
             notes,
         })
+    }
+
+    /// Takes note of what will be missing.
+    pub(super) fn lacks(&mut self, reason: String) {
+        self.warn(format!("not captured: {reason}"));
+        self.missing.push(reason);
     }
 
     /// Takes note of an artifact that landed.

@@ -3,7 +3,7 @@
 use super::Context;
 use super::backup::BackupRequest;
 use super::sources::{SourceOptions, SourceService, end_dead_sessions, ready_redis, ready_server};
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Kind, Result, nearest};
 use crate::manifest::BackupId;
 use crate::source::postgres::{Database, Server};
 use crate::source::{Capability, Capture, redis};
@@ -78,6 +78,13 @@ impl Planned {
     }
 }
 
+/// What is going to be captured.
+pub(super) struct Inventory {
+    pub planned: Vec<Planned>,
+    /// Services that could not be asked, where a partial backup is allowed; and why.
+    pub missing: Vec<String>,
+}
+
 /// Asks every service what it holds. Everything that can be known to fail fails here, before a byte is written.
 pub(super) async fn inventory(
     context: &Context,
@@ -86,8 +93,8 @@ pub(super) async fn inventory(
     services: &[SourceService],
     id: &BackupId,
     locked: bool,
-) -> Result<Vec<Planned>> {
-    let mut planned = Vec::new();
+) -> Result<Inventory> {
+    let (mut planned, mut missing) = (Vec::new(), Vec::new());
     let excluded =
         |name: &ArtifactName| options.exclude.iter().any(|pattern| name.matches(pattern));
     let wanted = |name: &ArtifactName| {
@@ -103,11 +110,29 @@ pub(super) async fn inventory(
         if options.exclude.contains(&folder) {
             continue;
         }
+        let concerned = request.only.is_empty()
+            || request
+                .only
+                .iter()
+                .any(|pattern| concerns(pattern, &folder));
+        if !concerned {
+            // A server that nobody asked for need not run.
+            seen.push(folder);
+            continue;
+        }
         let found = match kind {
-            SourceKind::Postgres => postgres(context, service, options, id, locked).await?,
+            SourceKind::Postgres => postgres(context, service, options, id, locked).await,
             SourceKind::Redis | SourceKind::Volume => {
-                vec![snapshot(context, service, options, id, locked).await?]
+                let found = snapshot(context, service, options, id, locked).await;
+                found.map(|found| vec![found])
             }
+        };
+        let found = match found {
+            Err(error) if request.allow_partial && error.kind() == Kind::Failed => {
+                missing.push(format!("{folder}: {}", error.chain()));
+                continue;
+            }
+            found => found?,
         };
         for one in found {
             seen.push(one.name.to_string());
@@ -117,7 +142,8 @@ pub(super) async fn inventory(
         }
     }
     for pattern in &request.only {
-        if !planned.iter().any(|planned| planned.name.matches(pattern)) {
+        let is_planned = planned.iter().any(|planned| planned.name.matches(pattern));
+        if !is_planned && missing.is_empty() {
             let near = nearest(pattern, seen.iter().map(String::as_str));
             let error = Error::usage(format!("nothing of the stack is called {pattern:?}"));
             return Err(error.hint(match near.is_empty() {
@@ -126,12 +152,30 @@ pub(super) async fn inventory(
             }));
         }
     }
+    if planned.is_empty() && !missing.is_empty() {
+        return Err(Error::failed(format!(
+            "nothing could be captured: {}",
+            missing.join("; ")
+        )));
+    }
     if planned.is_empty() {
         return Err(Error::usage(
             "everything of this stack is excluded: there is nothing to back up",
         ));
     }
-    Ok(planned)
+    Ok(Inventory { planned, missing })
+}
+
+/// Whether something of a service's folder may be what `pattern` names: the folder, more or less of it, or a bare name.
+fn concerns(pattern: &str, folder: &str) -> bool {
+    let below = |inner: &str, outer: &str| {
+        inner
+            .strip_prefix(outer)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !pattern.contains('/') && pattern != "postgres" && pattern != "redis"
+        || below(pattern, folder)
+        || below(folder, pattern)
 }
 
 /// What a PostgreSQL server holds: its globals, then its databases.
@@ -210,4 +254,19 @@ async fn snapshot(
             survey: Box::new(survey),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_asked_only_where_it_may_be_meant() {
+        for pattern in ["postgres", "postgres/db1", "postgres/db1/db/app", "app"] {
+            assert!(concerns(pattern, "postgres/db1"), "{pattern}");
+        }
+        for pattern in ["redis", "postgres/db", "postgres/db10", "redis/db1"] {
+            assert!(!concerns(pattern, "postgres/db1"), "{pattern}");
+        }
+    }
 }

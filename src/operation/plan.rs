@@ -208,9 +208,14 @@ impl fmt::Display for Step {
             Self::StageSnapshot {
                 service, artifact, ..
             } => write!(f, "write {artifact} beside the data of service {service}"),
-            Self::ReplaceFiles { service, aside, .. } => write!(
+            Self::ReplaceFiles {
+                service,
+                incoming,
+                aside,
+                ..
+            } => write!(
                 f,
-                "stop service {service}, put the snapshot in the place of its files, which are kept in {aside}, start it"
+                "stop service {service}, put what is in {incoming} in the place of its files, which are kept in {aside}, start it"
             ),
             Self::CompareKeys { service, .. } => {
                 write!(

@@ -469,8 +469,20 @@ fn both_stores_are_in_one_backup_or_in_none() {
 
     docker(&["pause", &redis.id]);
     let run = lifeboat.run(&["backup", &postgres.stack]);
+    let partial = lifeboat.run(&["backup", &postgres.stack, "--allow-partial", "--json"]);
+    let only = lifeboat.run(&["backup", &postgres.stack, "--only", "postgres"]);
     docker(&["unpause", &redis.id]);
     assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(partial.code, Some(3), "{partial:?}");
+    let missing = partial.json()["missing"].to_string();
+    assert!(missing.contains("redis/redis"), "{missing}");
+    only.ok();
     let listed = lifeboat.json(&["list"]);
-    assert_eq!(listed["backups"].as_array().unwrap().len(), 1, "{listed}");
+    let states: Vec<_> = listed["backups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|backup| backup["commit"]["complete"].as_bool().unwrap())
+        .collect();
+    assert_eq!(states, [true, false, true], "{listed}");
 }

@@ -250,6 +250,19 @@ impl Redis {
         said.lines().map(str::to_owned).collect()
     }
 
+    /// A connection that has sent `command` and is held until the guard is dropped.
+    pub(crate) fn held(&self, command: &str) -> Writer {
+        use std::io::Write as _;
+        let mut client = self.client();
+        let mut child = client
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        writeln!(child.stdin.as_mut().unwrap(), "{command}").unwrap();
+        Writer { child }
+    }
+
     /// Writes without end, until the guard is dropped.
     pub(crate) fn writer(&self) -> Writer {
         let mut client = self.client();
@@ -289,7 +302,7 @@ impl Drop for Redis {
     }
 }
 
-/// Somebody who writes.
+/// Somebody who is connected.
 pub(crate) struct Writer {
     child: Child,
 }

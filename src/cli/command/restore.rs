@@ -5,6 +5,7 @@ use crate::cli::confirm::confirm;
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
 use crate::error::Result;
+use crate::operation::plan::Step;
 use crate::operation::restore::{Kept, RestoreReport, RestoreRequest, Target, restore};
 use serde_json::json;
 use std::process::ExitCode;
@@ -56,14 +57,17 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         Some(name) => format!(" as {name}"),
         None => " in place".to_owned(),
     };
+    let into_volume = |step: &Step| matches!(step, Step::FillVolume { .. });
+    let how = if report.plan.steps.iter().any(into_volume) {
+        "written into a new volume and checked"
+    } else if report.kept.is_empty() {
+        "loaded, compared with the backup's facts"
+    } else {
+        "loaded, compared with the backup's facts, swapped"
+    };
     let mut lines = vec![format!(
-        "restored {reference}{target} in {:.1} s: loaded, compared with the backup's facts{}",
+        "restored {reference}{target} in {:.1} s: {how}",
         report.duration.as_secs_f64(),
-        if report.kept.is_empty() {
-            ""
-        } else {
-            ", swapped"
-        },
     )];
     for kept in &report.kept {
         lines.push(match kept {

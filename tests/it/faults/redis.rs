@@ -316,6 +316,24 @@ fn replicas_and_cluster_nodes_are_captured_but_not_restored() {
         .says(&["it is a replica"]);
     assert_eq!(started(&replica), before);
 
+    // As a sentinel calls its connection.
+    let sentinel = primary.held("CLIENT SETNAME sentinel-0123abcd-cmd");
+    wait_for("the sentinel is connected", || {
+        primary.ask("CLIENT LIST").contains("name=sentinel-")
+    });
+    place
+        .run(&[
+            "restore",
+            "latest",
+            "--in-place",
+            "--yes",
+            "--into",
+            &primary.stack,
+        ])
+        .expect_code(1)
+        .says(&["sentinels watch it"]);
+    drop(sentinel);
+
     let node = Redis::with(Style::plain(REDIS_8), &[], &["--cluster-enabled yes"]);
     place
         .run(&[
