@@ -63,7 +63,8 @@ impl Claim<'_> {
         Ok(lock)
     }
 
-    /// Starts what a dead run had stopped, on the files that it had found. Databases need nothing of the kind:
+    /// Starts what a dead run had stopped, on the files that it had found, and removes what it had begun to write.
+    /// Databases need nothing of the kind:
     /// their swap is one transaction, and what was loaded beside is found by its mark.
     async fn put_right(&self, context: &Context, dead: &Unfinished) -> Result<()> {
         let run: BackupId = dead.plan.run.parse()?;
@@ -76,30 +77,36 @@ impl Claim<'_> {
         };
         let begun = dead.at.map_or(0, |at| at + 1);
         for step in dead.plan.steps.iter().take(begun).rev() {
-            let Step::ReplaceFiles {
-                service,
-                layout,
-                incoming,
-                aside,
-            } = step
-            else {
-                continue;
+            let done = match step {
+                Step::ReplaceFiles {
+                    service,
+                    layout,
+                    incoming,
+                    aside,
+                } => {
+                    self.observer.observe(&Event::Warning {
+                        message: format!(
+                            "the {} {run} died at work on service {service}: putting its files back",
+                            dead.plan.operation
+                        ),
+                    });
+                    snapshots.put_back(service, layout, incoming, aside).await
+                }
+                Step::StageSnapshot {
+                    service,
+                    layout,
+                    folder,
+                    ..
+                } => snapshots.unstage(service, layout, folder).await,
+                Step::FillVolume { volume, .. } => snapshots.remove_volume(volume).await,
+                _ => Ok(()),
             };
-            self.observer.observe(&Event::Warning {
-                message: format!(
-                    "the {} {run} died at work on service {service}: putting its files back",
+            done.map_err(|error| {
+                error.while_doing(format!(
+                    "cannot put right what the {} {run} left: {step}",
                     dead.plan.operation
-                ),
-            });
-            snapshots
-                .put_back(service, layout, incoming, aside)
-                .await
-                .map_err(|error| {
-                    error.while_doing(format!(
-                        "cannot put right what the {} {run} left of service {service}",
-                        dead.plan.operation
-                    ))
-                })?;
+                ))
+            })?;
         }
         Ok(())
     }

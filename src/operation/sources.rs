@@ -127,8 +127,9 @@ pub(super) fn first_image<'a>(services: &'a [SourceService], stack: &Stack) -> R
 }
 
 /// A database is captured and restored while it runs.
-fn check_running(service: &Service) -> Result<()> {
-    if !service.running {
+async fn check_running(engine: &Engine, service: &Service) -> Result<()> {
+    // What a dead run had stopped may have been started since it was looked at.
+    if !service.running && engine.state(&service.container_id).await? != "running" {
         return Err(Error::failed(format!(
             "service {} is {}: a database is captured and restored while it runs",
             service.name, service.state
@@ -158,7 +159,7 @@ pub(super) async fn ready_server(
     options: &SourceOptions,
     run: &str,
 ) -> Result<Server> {
-    check_running(service)?;
+    check_running(context.engine()?, service).await?;
     let credentials = options.credentials_of(service);
     let server = Server::new(context.engine()?, service, &credentials, run);
     server.wait_ready(READY_DEADLINE).await?;
@@ -172,7 +173,7 @@ pub(super) async fn ready_redis(
     options: &SourceOptions,
     run: &str,
 ) -> Result<redis::Server> {
-    check_running(service)?;
+    check_running(context.engine()?, service).await?;
     let credentials = options.credentials_of(service);
     let server = redis::Server::new(context.engine()?, service, &credentials, run);
     server.wait_ready(READY_DEADLINE).await?;

@@ -184,7 +184,7 @@ impl Server {
         let mut answers: Vec<String> = Vec::with_capacity(commands.len());
         let mut answer = String::new();
         for line in said.lines() {
-            if line == mark {
+            if line == mark || is_answer(line) {
                 answers.push(answer.trim().to_owned());
                 answer.clear();
             } else {
@@ -196,13 +196,7 @@ impl Server {
             return Ok(answers);
         }
         Err(match output.status {
-            126 | 127 => Error::failed(format!(
-                "service {} has no redis-cli in its image {}",
-                self.service.name, self.service.image
-            ))
-            .hint(
-                "lifeboat asks the server with the container's own client; is this a Redis image?",
-            ),
+            126 | 127 => self.no_client(),
             _ => self.refused(&format!("{said}\n{}", output.stderr)),
         })
     }
@@ -252,34 +246,59 @@ impl Server {
     /// At once where it does not let lifeboat in or its container has ended; after `deadline` where it does not answer.
     pub async fn wait_ready(&self, deadline: Duration) -> Result<()> {
         let begun = tokio::time::Instant::now();
+        let command = self
+            .command("redis_ask", &[])
+            .env("LIFEBOAT_COMMANDS", "PING");
         let mut pause = POLLS.0;
         loop {
-            let Err(error) = self.ask(&["PING"]).await else {
-                return Ok(());
+            let pinged = self.engine.run(&self.service.container_id, &command).await;
+            let output = match pinged {
+                Ok(output) => output,
+                Err(error) => return Err(self.down().await?.unwrap_or(error)),
             };
-            let said = error.chain();
-            let starting = said.contains("LOADING") || said.contains("Could not connect");
-            if !starting {
-                return Err(error);
+            let said = String::from_utf8_lossy(&output.stdout);
+            if said.trim() == "PONG" || is_answer(&said) {
+                return Ok(());
             }
-            let state = self.engine.state(&self.service.container_id).await?;
-            if state != "running" {
-                return Err(Error::failed(format!(
-                    "the server of service {} does not stay up: its container is {state}",
-                    self.service.name
-                ))
-                .hint(format!(
-                    "its log says why: docker logs {}",
-                    self.service.container_name
-                )));
-            }
+            let said = format!("{said}\n{}", output.stderr);
             // Loading takes as long as it takes; only a server that does not even answer has a deadline.
-            if begun.elapsed() > deadline && !said.contains("LOADING") {
+            let loading = said.contains("LOADING");
+            let silent = said.contains("Could not connect") && begun.elapsed() < deadline;
+            if !loading && !silent {
+                return Err(match output.status {
+                    126 | 127 => self.no_client(),
+                    _ => self.refused(&said),
+                });
+            }
+            if let Some(error) = self.down().await? {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(POLLS.1);
         }
+    }
+
+    /// An error where the container does not run.
+    async fn down(&self) -> Result<Option<Error>> {
+        let state = self.engine.state(&self.service.container_id).await?;
+        Ok((state != "running").then(|| {
+            Error::failed(format!(
+                "the server of service {} does not stay up: its container is {state}",
+                self.service.name
+            ))
+            .hint(format!(
+                "its log says why: docker logs {}",
+                self.service.container_name
+            ))
+        }))
+    }
+
+    fn no_client(&self) -> Error {
+        Error::failed(format!(
+            "service {} has no redis-cli in its image {}",
+            self.service.name, self.service.image
+        ))
+        .hint("lifeboat asks the server with the container's own client; is this a Redis image?")
     }
 
     /// Asks the server what a capture and a restore have to know.
@@ -479,6 +498,12 @@ struct Saves {
     last: u64,
     /// The server's clock, where it tells it.
     now: Option<u64>,
+}
+
+/// Whether a PING was answered by a server that is up and has a complaint of its own: it could not save, or its
+/// primary is down.
+fn is_answer(line: &str) -> bool {
+    line.starts_with("MISCONF ") || line.starts_with("MASTERDOWN ")
 }
 
 /// The answer, where it is an error of the server's.

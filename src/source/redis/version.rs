@@ -28,12 +28,13 @@ pub fn preflight(service: &str, survey: &Survey, snapshot: &RdbFacts) -> Result<
     if snapshot.rdb_version <= newest && !foreign {
         return Ok(());
     }
-    let written_by = snapshot
-        .server_version
-        .as_ref()
-        .map_or(String::new(), |version| format!(" of version {version}"));
+    let product = match snapshot.server.unwrap_or(snapshot.format) {
+        Flavour::Redis => "Redis",
+        Flavour::Valkey => "Valkey",
+    };
+    let version = snapshot.server_version.as_deref().unwrap_or_default();
     Err(Error::failed(format!(
-        "the snapshot is of RDB version {}{}, written by a server{written_by}; service {service} runs {} {}, which \
+        "the snapshot is of RDB version {}{}, written by {product} {version}; service {service} runs {} {}, which \
          reads up to version {newest}",
         snapshot.rdb_version,
         if snapshot.format == Flavour::Valkey { " (Valkey's own)" } else { "" },

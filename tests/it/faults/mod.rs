@@ -4,6 +4,7 @@
 mod capture;
 mod concurrency;
 mod input;
+mod redis;
 mod restore;
 mod secrets;
 mod storage;

@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// Watches what others on this machine can see: the engine's events and every process's arguments.
-struct Watch {
+pub(super) struct Watch {
     events: Child,
     stop: Arc<AtomicBool>,
     sampler: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Watch {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let format = "{{json .}}";
         let events = Command::new("docker")
             .args(["events", "--format", format])
@@ -49,7 +49,7 @@ impl Watch {
         }
     }
 
-    fn end(mut self) -> (Vec<u8>, Vec<u8>) {
+    pub(super) fn end(mut self) -> (Vec<u8>, Vec<u8>) {
         self.stop.store(true, Ordering::Relaxed);
         let lines = self.sampler.take().unwrap().join().unwrap();
         self.events.kill().unwrap();
@@ -72,14 +72,14 @@ impl Drop for Watch {
     }
 }
 
-fn holds(bytes: &[u8], text: &str) -> bool {
+pub(super) fn holds(bytes: &[u8], text: &str) -> bool {
     bytes
         .windows(text.len())
         .any(|window| window == text.as_bytes())
 }
 
 /// Every file under `folder`, as it is and decompressed.
-fn search(folder: &Path, canary: &str) {
+pub(super) fn search(folder: &Path, canary: &str) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         if path.is_dir() {

@@ -54,6 +54,7 @@ pub struct RdbFacts {
     pub walked: bool,
     /// Why it was not walked to the end, with the byte where that is.
     pub not_walked: Option<String>,
-    /// The types of modules whose values are in it, nine characters each; 64 of them at the most.
+    /// The modules whose values or data are in it, by the nine characters of their types' names; 64
+    /// of them at the most.
     pub modules: BTreeSet<String>,
 }

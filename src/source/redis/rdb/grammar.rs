@@ -194,19 +194,17 @@ pub(super) fn record(flavour: Flavour, version: u32, first: u8) -> Record {
 }
 
 /// What the value of a key of type `number` is made of.
-#[expect(clippy::match_same_arms, reason = "in the order of the numbers")]
 fn value(flavour: Flavour, version: u32, number: u8) -> Option<&'static [Shape]> {
     Some(match number {
-        0 => &[Text],
-        1 | 2 => &[Many(&[Text])],
+        // Strings; zipmap, ziplists, intset, listpacks, each within one.
+        0 | 9..=13 | 16 | 17 | 20 => &[Text],
+        // Lists, also as ziplists, and sets.
+        1 | 2 | 14 => &[Many(&[Text])],
         3 => &[Many(&[Text, Score])],
         4 => &[Many(&[Text, Text])],
         5 => &[Many(&[Text, Raw(8)])],
         // 6: values of modules as the candidates for 4.0 wrote them, without the kinds.
         7 => &[Module, Items],
-        // Zipmap, ziplists, intset, listpacks: each a single string.
-        9..=13 | 16 | 17 | 20 => &[Text],
-        14 => &[Many(&[Text])],
         15 => STREAM_1,
         18 => &[Many(&[Container, Text])],
         19 => STREAM_2,

@@ -24,6 +24,11 @@ mod input;
 mod mark;
 mod walker;
 
+#[cfg(test)]
+mod generator;
+#[cfg(test)]
+mod tests;
+
 pub use facts::{Checksum, Flavour, Keys, RdbFacts};
 pub use mark::MarkStripper;
 

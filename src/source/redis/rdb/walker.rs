@@ -283,10 +283,9 @@ impl Walker {
                     Some(Length::Special(integer @ 0..=2)) => break (1 << integer, false),
                     Some(Length::Special(3)) => self.head = Head::Compressed,
                     Some(Length::Special(unknown)) => {
-                        return Err(Stop::Unknown(format!(
-                            "the string at byte {} has encoding {unknown}, which is not known",
-                            input.offset() - 1
-                        )));
+                        // Every known version has these four; a fifth is a sign of being lost.
+                        let what = format!("there is no encoding {unknown} of a string");
+                        return Err(damaged(input.offset() - 1, what).into());
                     }
                     None => return Ok(false),
                 },
@@ -308,14 +307,16 @@ impl Walker {
     }
 }
 
-/// Takes what an auxiliary field says; those of others than the server itself mean nothing here.
+/// Takes what an auxiliary field says of the server; the others mean nothing here.
 fn learn(name: &[u8], value: Vec<u8>, facts: &mut RdbFacts) {
     let server = match name {
         b"valkey-ver" => Flavour::Valkey,
         b"redis-ver" if facts.server != Some(Flavour::Valkey) => Flavour::Redis,
         _ => return,
     };
-    if let Ok(version) = String::from_utf8(value) {
+    if let Ok(version) = String::from_utf8(value)
+        && version.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         facts.server = Some(server);
         facts.server_version = Some(version);
     }
