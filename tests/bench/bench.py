@@ -213,6 +213,48 @@ class Bench:
             self.table.add("memory", f"{name}, {title}: peak MiB, worst", values, MEMORY, unit="{:.0f}", middle=max)
         lifeboat.renew()
 
+    def redis(self):
+        server = self.rig.redis()
+        count = data.keys(server)
+        wanted = server.content()
+        lifeboat = Lifeboat(self.rig)
+        theirs = self.rig.folder / "R.rdb"
+        mine = self.rig.folder / "exported.rdb"
+        client = server.client()
+        stored = []
+
+        def backup():
+            lifeboat.renew()
+            ran = lifeboat.run("backup", server.name, "--only", "redis/redis", "--quiet")
+            commit = lifeboat.latest()
+            must("a complete backup", True, commit["complete"])
+            lifeboat.export("redis/redis", mine)
+            must("keys in the backup", count, server.checked(mine))
+            stored.append(commit["stored_size"])
+            return ran
+
+        def snapshot():
+            theirs.unlink(missing_ok=True)
+            ran = timed([*client, "--rdb", str(theirs)])
+            must("keys in R's file", count, server.checked(theirs))
+            return ran
+
+        measured = contest("redis", {"lifeboat": backup, "R": snapshot}, server.rest)
+        lifeboat.run("verify", "latest", "--deep")
+        # What was stored is what was there.
+        proof = self.rig.redis(mine)
+        must("the content of the backup", wanted, proof.content())
+        proof.stop()
+        must("the server's content", wanted, server.content())
+        add = self.adder("redis", measured)
+        add("time / R", measured.ratios("lifeboat", "R"), 1.15)
+        add("stored / R's file", [size / theirs.stat().st_size for size in stored])
+        peaks = [ran.peak / MIB for ran in measured.runs["lifeboat"]]
+        add("backup: peak MiB, worst", peaks, MEMORY, unit="{:.0f}", middle=max)
+        for file in (theirs, mine):
+            file.unlink()
+        server.stop()
+
     def list(self):
         count = max(10, round(10_000 * SCALE))
         folder = self.rig.folder / "many"
@@ -244,6 +286,7 @@ WORKLOADS = {
     "dump-bare": Bench.dump_bare,
     "small": Bench.small,
     "restore": Bench.restore,
+    "redis": Bench.redis,
     "memory": Bench.memory,
     "list": Bench.list,
 }

@@ -106,6 +106,37 @@ alter table bulk_{table} add primary key (id);
     server.sql("drop table pool; vacuum analyze; checkpoint")
 
 
+def keys(server):
+    """A million keys as an application has them: strings of 100 bytes, hashes of five fields, some of all the others."""
+    count = max(100, round(1_000_000 * SCALE))
+    say(f"making {count} keys")
+
+    def members(digest):
+        return " ".join(digest[at : at + 6] for at in range(0, 30, 6))
+
+    def command(i):
+        digest = hashlib.md5(str(i).encode()).hexdigest()
+        if i % 10 < 7:
+            return f"""SET cache:{i} '{{"id":{i},"state":"approved","total":"{i % 10007}.{i % 100:02}","etag":"{digest}","page":{i % 97}}}'"""
+        if i % 10 < 9:
+            return f"HSET session:{digest} user {i % 5003} tenant {i % 20} csrf {digest[:16]} seen 17{i:08} agent Mozilla/5.0"
+        kind = i // 10 % 5
+        if kind == 0:
+            return f"RPUSH jobs:{i} {members(digest)}"
+        if kind == 1:
+            return f"SADD tags:{i} {members(digest)}"
+        if kind == 2:
+            scored = " ".join(f"{(i + at * 7919) % 10007 / 8} {member}" for at, member in enumerate(members(digest).split()))
+            return f"ZADD board:{i} {scored}"
+        if kind == 3:
+            return f"XADD log:{i} 1767225600000-{i} type changed by {digest[:8]}"
+        # Until the year 2100.
+        return f"SET token:{digest} {i} EXAT 4102444800"
+
+    server.load(f"{command(i)}\r\n".encode() for i in range(count))
+    return count
+
+
 def repository(folder, count):
     """A repository of `count` backups of one stack, whole and valid by docs/format.md, with very small artifacts."""
     say(f"making a repository of {count} backups")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 LIFEBOAT = str(Path(os.environ.get("LIFEBOAT") or Path(__file__).parents[2] / "target/release/lifeboat").resolve())
 NAME = f"lifeboat-bench-{os.getpid()}"
 MIB = 1 << 20
+REDIS = "lifeboat-lab/redis:7.0"
 
 # How many seconds to wait, before each run, for others to leave the processors alone.
 PATIENCE = float(os.environ.get("BENCH_PATIENCE", "30"))
@@ -222,21 +224,35 @@ class Rig:
         subprocess.run(["docker", "rm", "-fv", container], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.containers.remove(container)
 
-    def server(self, image="17", volume=None, settings=()):
-        """A PostgreSQL server in a container that looks like the one service of a Compose stack."""
+    def container(self, service, *argv, data=None):
+        """Starts a container that looks like the one service of a Compose stack, with a file `(from, to)` in it; its name."""
         name = self.name()
-        argv = ["docker", "run", "-d", "--name", name, "--label", "lifeboat-bench", "--label"]
-        argv += [f"com.docker.compose.project={name}", "--label", "com.docker.compose.service=postgres"]
-        argv += ["-e", "POSTGRES_PASSWORD=bench", "-e", "POSTGRES_DB=bench"]
+        labels = ("lifeboat-bench", f"com.docker.compose.project={name}", f"com.docker.compose.service={service}")
+        self.containers.append(name)
+        output(["docker", "create", "--name", name, *(word for label in labels for word in ("--label", label)), *argv])
+        if data:
+            timed(["docker", "cp", str(data[0]), f"{name}:{data[1]}"])
+        output(["docker", "start", name])
+        return name
+
+    def server(self, image="17", volume=None, settings=()):
+        """A PostgreSQL server."""
+        argv = ["-e", "POSTGRES_PASSWORD=bench", "-e", "POSTGRES_DB=bench"]
         if volume:
             argv += ["-v", f"{volume}:/var/lib/postgresql/data"]
         argv.append(f"lifeboat-lab/postgres:{image}")
         # Its own work would fall now into this contestant's time, now into that one's.
         for setting in ("autovacuum=off", *settings):
             argv += ["-c", setting]
-        self.containers.append(name)
-        output(argv)
-        return Server(self, name)
+        return Server(self, self.container("postgres", *argv))
+
+    def redis(self, snapshot=None):
+        """A Redis server that this machine reaches, empty or with what is in a snapshot."""
+        argv = ["-p", "127.0.0.1::6379", REDIS, "--enable-debug-command", "local"]
+        # A wait before a synchronisation would be the same for everybody, and hide what is measured; snapshots of
+        # its own would fall now into one contestant's time, now into another's.
+        argv += ["--repl-diskless-sync-delay", "0", "--save", ""]
+        return Redis(self, self.container("redis", *argv, data=snapshot and (snapshot, "/data/dump.rdb")))
 
     def free(self):
         """Free bytes where the containers' volumes are, and here; the less of both where they differ."""
@@ -244,16 +260,16 @@ class Rig:
         return min(shutil.disk_usage(path).free for path in (root, self.folder) if os.path.exists(path))
 
 
-class Server:
-    """Its container's name is its stack's."""
+class Container:
+    """Its name is its stack's."""
 
-    def __init__(self, rig, name):
+    def __init__(self, rig, name, ready):
+        """Waits until the command `ready` ends well in it."""
         self.rig = rig
         self.name = name
         until = time.monotonic() + 120
-        # Over TCP, where the temporary server of the first initialisation does not listen.
-        ready = ["docker", "exec", name, "pg_isready", "-q", "-h", "127.0.0.1"]
-        while subprocess.run(ready, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        while subprocess.run(["docker", "exec", name, *ready], **quiet).returncode:
             if time.monotonic() > until:
                 raise Failed(f"{name} does not get ready")
             time.sleep(0.3)
@@ -264,6 +280,18 @@ class Server:
 
     def run(self, *argv):
         return output(["docker", "exec", self.name, *argv])
+
+    def inside(self, script):
+        """A line for the container's shell."""
+        return ["docker", "exec", self.name, "sh", "-c", script]
+
+
+class Server(Container):
+    """PostgreSQL."""
+
+    def __init__(self, rig, name):
+        # Over TCP, where the temporary server of the first initialisation does not listen.
+        super().__init__(rig, name, ["pg_isready", "-q", "-h", "127.0.0.1"])
 
     def sql(self, script, database="bench"):
         argv = ["docker", "exec", "-i", self.name, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "postgres"]
@@ -279,10 +307,6 @@ class Server:
     def dump(self, *options, database="bench"):
         """A `pg_dump` in its container, as part of a shell's line."""
         return shlex.join(["docker", "exec", self.name, "pg_dump", "-U", "postgres", "-d", database, *options])
-
-    def inside(self, script):
-        """A line for the container's shell."""
-        return ["docker", "exec", self.name, "sh", "-c", script]
 
     def archive(self, database="bench"):
         """The digest of a dump, without its beginning, which holds the time; computed beside the server."""
@@ -305,6 +329,61 @@ select 'whole';
             f"pg_dump -U postgres -d {database} --schema-only | grep -v '^.\\(un\\)\\?restrict ' | sha256sum"
         )
         return output(["docker", "exec", "-i", self.name, "sh", "-c", script], stdin=rows)
+
+
+class Redis(Container):
+    def __init__(self, rig, name):
+        # It answers PING while it loads, with an error.
+        super().__init__(rig, name, ["sh", "-c", "redis-cli ping | grep -qx PONG"])
+
+    def ask(self, *words):
+        return self.run("redis-cli", "-e", *words)
+
+    def load(self, commands):
+        """Runs commands, of which each is a line as bytes, without waiting for the answers one by one."""
+        argv = ["docker", "exec", "-i", self.name, "redis-cli", "--pipe"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
+            try:
+                client.stdin.writelines(commands)
+            except BrokenPipeError:
+                pass
+            said, _ = client.communicate()
+        if client.returncode != 0:
+            raise Failed(f"redis-cli --pipe ended with {client.returncode}: {said[-2000:].decode(errors='replace')}")
+
+    def rest(self):
+        """Waits until nothing of an earlier snapshot goes on."""
+        until = time.monotonic() + 60
+        while not {"rdb_bgsave_in_progress:0", "connected_slaves:0"} <= set(self.ask("info", "everything").split()):
+            if time.monotonic() > until:
+                raise Failed(f"{self.name} does not come to rest")
+            time.sleep(0.1)
+
+    def client(self):
+        """The image's `redis-cli` as a program of this machine, connected to the published port."""
+        folder = self.rig.folder / "redis-cli"
+        libraries = re.findall(r"(/\S+) \(0x", self.run("ldd", "/usr/bin/redis-cli"))
+        if not folder.exists():
+            folder.mkdir()
+            files = shlex.join(["/usr/bin/redis-cli", *libraries])
+            shell(f"docker exec {self.name} tar -chf - {files} | tar -xf - -C '{folder}'")
+        (loader,) = [file for file in libraries if "/ld-" in file]
+        places = ":".join(sorted({f"{folder}{os.path.dirname(file)}" for file in libraries}))
+        port = output(["docker", "port", self.name, "6379/tcp"]).split()[0].rsplit(":", 1)[1]
+        return [f"{folder}{loader}", "--library-path", places, f"{folder}/usr/bin/redis-cli", "-h", "127.0.0.1", "-p", port]
+
+    def checked(self, snapshot):
+        """How many keys a snapshot has; it must be whole, as Redis's own tool sees it."""
+        argv = ["docker", "run", "--rm", "--network", "none", "-v", f"{snapshot.parent}:/snapshot:ro", REDIS]
+        said = output([*argv, "redis-check-rdb", f"/snapshot/{snapshot.name}"])
+        if "RDB looks OK" not in said:
+            raise Failed(f"redis-check-rdb: {said[-2000:]}")
+        return int(re.search(r"(\d+) keys read", said)[1])
+
+    def content(self):
+        """The digest of every key with its value, and how many there are in each database."""
+        keyspace = re.sub(r",avg_ttl=\d+", "", self.ask("info", "keyspace"))
+        return self.ask("debug", "digest"), keyspace.split()
 
 
 class Lifeboat:
@@ -347,6 +426,11 @@ class Lifeboat:
         if done.returncode != 0:
             raise Failed(f"{script} ended with {done.returncode}: {done.stderr}")
         return done.stdout.split()[0]
+
+    def export(self, artifact, file):
+        """One artifact of the newest backup in a file; untimed."""
+        file.unlink(missing_ok=True)
+        self.run("export", "latest", artifact, "--output", str(file))
 
     def latest(self):
         """The newest backup's commit."""

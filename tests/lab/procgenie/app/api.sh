@@ -1,4 +1,5 @@
-# A stand-in for the API: writes an event about five times a second, and reconnects when it must.
+# A stand-in for the API: writes an event about five times a second, and reconnects when it must. cache.sh does the
+# same with Redis.
 if [ -n "${PGPASSWORD_FILE:-}" ]; then
   PGPASSWORD=$(cat "$PGPASSWORD_FILE")
   export PGPASSWORD
@@ -11,6 +12,7 @@ write_events() {
     sleep 0.2
   done
 }
+bash /app/cache.sh &
 while :; do
   write_events | psql -q -v ON_ERROR_STOP=1
   sleep 0.5
