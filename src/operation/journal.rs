@@ -102,9 +102,14 @@ pub fn unfinished(state: &Path, stack: &str) -> Vec<Unfinished> {
     found
 }
 
+/// Where the journal of a run is.
+pub(super) fn path(state: &Path, run: &str) -> PathBuf {
+    state.join("journals").join(format!("{run}.jsonl"))
+}
+
 /// Writes an end into the journal of a run that is known to be dead.
 pub fn close(state: &Path, run: &str) -> Result<()> {
-    let path = state.join("journals").join(format!("{run}.jsonl"));
+    let path = path(state, run);
     let file = OpenOptions::new()
         .append(true)
         .open(&path)

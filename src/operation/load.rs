@@ -58,14 +58,24 @@ impl Loading<'_> {
     }
 
     async fn divided(&self, Division { contents, phases }: &Division) -> Result<()> {
-        self.describe(contents, &Part::Definitions).await?;
-        let data = phases.data.iter().enumerate().map(async |(index, list)| {
-            // Each reads the whole stream: the first one's progress stands for all.
-            self.stream(&Part::Entries(list.clone()), index == 0).await
+        self.observer.observe(&Event::Detail {
+            message: format!(
+                "loading {} with {} pg_restore side by side",
+                self.artifact.name,
+                phases.workers.len()
+            ),
         });
-        try_join_all(data).await?;
-        let indexes = phases.indexes.iter();
-        try_join_all(indexes.map(async |list| self.entries(contents, list).await)).await?;
+        self.describe(contents, &Part::Definitions).await?;
+        let workers = phases.workers.iter().enumerate();
+        let workers = workers.map(async |(index, worker)| {
+            if !worker.data.is_empty() {
+                // Each reads the whole stream: the first one's progress stands for all.
+                let data = Part::Entries(worker.data.clone());
+                self.stream(&data, index == 0).await?;
+            }
+            self.entries(contents, &worker.indexes).await
+        });
+        try_join_all(workers).await?;
         self.entries(contents, &phases.rest).await
     }
 

@@ -55,12 +55,22 @@ impl Claim<'_> {
         };
         // What stays is swept by the next run.
         let _ = engine.sweep().await;
-        // Whoever wrote these no longer holds the lock: they are dead.
-        for dead in journal::unfinished(&context.state, stack) {
+        match self.put_all_right(context).await {
+            Ok(()) => Ok(lock),
+            Err(error) => {
+                release(Some(lock), self.observer).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts right what dead runs from this machine left: whoever wrote their journals no longer holds the lock.
+    async fn put_all_right(&self, context: &Context) -> Result<()> {
+        for dead in journal::unfinished(&context.state, &self.stack.name) {
             self.put_right(context, &dead).await?;
             journal::close(&context.state, &dead.plan.run)?;
         }
-        Ok(lock)
+        Ok(())
     }
 
     /// Starts what a dead run had stopped, on the files that it had found, and removes what it had begun to write.
@@ -76,8 +86,15 @@ impl Claim<'_> {
             observer: self.observer,
         };
         let begun = dead.at.map_or(0, |at| at + 1);
+        let is_there = |name: &String| self.services.iter().any(|one| one.service.name == *name);
         for step in dead.plan.steps.iter().take(begun).rev() {
             let done = match step {
+                // Whoever took the service out of the stack took its files along.
+                Step::ReplaceFiles { service, .. } | Step::StageSnapshot { service, .. }
+                    if !is_there(service) =>
+                {
+                    Ok(())
+                }
                 Step::ReplaceFiles {
                     service,
                     layout,
@@ -102,10 +119,15 @@ impl Claim<'_> {
                 _ => Ok(()),
             };
             done.map_err(|error| {
-                error.while_doing(format!(
-                    "cannot put right what the {} {run} left: {step}",
-                    dead.plan.operation
-                ))
+                error
+                    .while_doing(format!(
+                        "cannot put right what the {} {run} left: {step}",
+                        dead.plan.operation
+                    ))
+                    .hint(format!(
+                        "to give it up, remove {}",
+                        journal::path(&context.state, run.as_str()).display()
+                    ))
             })?;
         }
         Ok(())

@@ -673,3 +673,40 @@ fn a_restore_of_one_database_makes_the_roles_that_it_needs() {
     assert_same("new", &before, &fingerprint(&target, "new"));
     assert!(logs_in(&target, "reader", "reads"));
 }
+
+/// From 64 MiB on, a dump is loaded by two `pg_restore`: each has tables of its own, and their indexes.
+#[test]
+fn a_large_dump_is_loaded_by_two_and_whole() {
+    let server = Postgres::start(FULL_17, Style::Development);
+    server.sql(
+        "procgenie",
+        "create table parents (id int primary key, body text, state int);
+         create table children (id int primary key, parent int not null references parents, body text unique);
+         create table empty (id int primary key);
+         insert into parents select n, repeat(md5(n::text), 40), n % 7 from generate_series(1, 30000) n;
+         insert into children select n, 1 + n % 30000, repeat(md5((n * 7)::text), 40) from generate_series(1, 30000) n;
+         create index parents_state on parents (state, id);
+         create index children_parent on children (parent);
+         cluster children using children_parent;
+         comment on index children_parent is 'by parent'",
+    );
+    let before = fingerprint(&server, "procgenie");
+    let lifeboat = Lifeboat::new();
+    lifeboat.run(&["backup", &server.stack]).ok();
+    let restored = lifeboat.run(&[
+        "restore",
+        "latest",
+        "--only",
+        "procgenie",
+        "--as",
+        "again",
+        "-v",
+    ]);
+    restored.ok();
+    assert!(
+        restored.stderr.contains("with 2 pg_restore side by side"),
+        "{}",
+        restored.stderr
+    );
+    assert_same("again", &before, &fingerprint(&server, "again"));
+}

@@ -17,7 +17,7 @@ pub use compare::Differences;
 pub use dump::{Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts};
 pub use globals::{Replay, missing_roles};
 pub use load::Part;
-pub use parallel::{List, Phases, phases};
+pub use parallel::{List, Phases, Worker, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
 pub use recognise::{is_postgres, might_be_postgres};
 pub use server::{Database, Server, Survey};

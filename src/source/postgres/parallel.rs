@@ -1,7 +1,7 @@
 //! Restoring one archive with several `pg_restore` at once, though it arrives as a stream.
 //!
 //! `pg_restore --jobs` wants a file to seek in, and there is none in the container. Several plain ones do as
-//! well: the definitions first, then the data of some tables by each, then their indexes, then the rest.
+//! well: the definitions first, then the data of some tables by each and their indexes behind it, then the rest.
 //! Each reads the stream and passes over what is not on its list, at the price of decompressing it.
 
 use super::archive::{DumpFacts, Section, TocEntry};
@@ -33,15 +33,22 @@ impl List {
     }
 }
 
-/// What follows the definitions. The lists of one phase run side by side, phases one after another.
+/// What follows the definitions: what the workers do side by side, and what comes when all of them are done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Phases {
-    /// Data; these need the whole archive.
-    pub data: Vec<List>,
-    /// Primary keys, unique constraints and indexes; each list has those of other tables.
-    pub indexes: Vec<List>,
+    /// Each has the data and the indexes of other tables.
+    pub workers: Vec<Worker>,
     /// Foreign keys, triggers, policies, what is refreshed and what comes last.
     pub rest: List,
+}
+
+/// What one worker does, in this order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Worker {
+    /// Data; this needs the whole archive.
+    pub data: List,
+    /// Primary keys, unique constraints and indexes of the tables that it has loaded.
+    pub indexes: List,
 }
 
 /// Divides an archive among `workers`; `None` where that is not worth it or not safe, and one `pg_restore`
@@ -56,7 +63,7 @@ pub fn phases(entries: &[TocEntry], facts: &DumpFacts, workers: usize) -> Option
     };
     let mut section = Section::PreData;
     let (mut data, mut indexes, mut rest) =
-        (Vec::new(), BTreeMap::<String, Vec<u32>>::new(), Vec::new());
+        (Vec::new(), BTreeMap::<u32, Vec<u32>>::new(), Vec::new());
     for entry in entries {
         // Comments and grants have no section of their own: they belong to what they follow
         // (ProcessArchiveRestoreOptions in pg_backup_archiver.c).
@@ -64,7 +71,11 @@ pub fn phases(entries: &[TocEntry], facts: &DumpFacts, workers: usize) -> Option
             section = entry.section;
         }
         match section {
-            Section::Data => data.push((entry.dump_id, bytes_of(entry))),
+            Section::Data => data.push(Data {
+                id: entry.dump_id,
+                bytes: bytes_of(entry),
+                table: entry.dependencies.first().copied(),
+            }),
             Section::PostData => match index_of(entry) {
                 Some(table) => indexes.entry(table).or_default().push(entry.dump_id),
                 None => rest.push(entry.dump_id),
@@ -72,8 +83,8 @@ pub fn phases(entries: &[TocEntry], facts: &DumpFacts, workers: usize) -> Option
             Section::PreData | Section::None => {}
         }
     }
-    let total: u64 = data.iter().map(|(_, bytes)| bytes).sum();
-    let largest = data.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+    let total: u64 = data.iter().map(|one| one.bytes).sum();
+    let largest = data.iter().map(|one| one.bytes).max().unwrap_or(0);
     if workers < 2
         || facts.archive.compressed
         || (total - largest) * WORTH_A_STREAM < total
@@ -81,54 +92,76 @@ pub fn phases(entries: &[TocEntry], facts: &DumpFacts, workers: usize) -> Option
     {
         return None;
     }
-    let indexes = indexes.into_values().map(|ids| (ids.len() as u64, ids));
     let phases = Phases {
-        data: share(
-            data.into_iter().map(|(id, bytes)| (bytes, vec![id])),
-            workers,
-        ),
-        indexes: share(indexes, workers),
+        workers: share(data, indexes, workers),
         rest: List(rest),
     };
-    let lists = phases
-        .data
+    let of_workers = phases
+        .workers
         .iter()
-        .chain(&phases.indexes)
-        .chain([&phases.rest]);
-    let fits = lists
-        .into_iter()
+        .flat_map(|worker| [&worker.data, &worker.indexes]);
+    let fits = of_workers
+        .chain([&phases.rest])
         .all(|list| list.to_text().len() <= LONGEST_LIST);
     fits.then_some(phases)
 }
 
+/// The data of one table, or something like it.
+struct Data {
+    id: u32,
+    bytes: u64,
+    table: Option<u32>,
+}
+
 /// The table whose index or key this is. A constraint's tag is `table name`, an index names only itself, so
 /// that what they depend on tells: an entry with one dependency depends on its table.
-fn index_of(entry: &TocEntry) -> Option<String> {
+fn index_of(entry: &TocEntry) -> Option<u32> {
     match (&*entry.desc, &entry.dependencies[..]) {
-        ("INDEX" | "CONSTRAINT", [table]) => Some(table.to_string()),
+        ("INDEX" | "CONSTRAINT", [table]) => Some(*table),
         _ => None,
     }
 }
 
-/// Gives each piece to whoever has least, largest first; each share in the order of the archive.
-fn share(pieces: impl Iterator<Item = (u64, Vec<u32>)>, workers: usize) -> Vec<List> {
-    let mut pieces: Vec<(usize, (u64, Vec<u32>))> = pieces.enumerate().collect();
-    pieces.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.0));
-    let mut shares = vec![(0_u64, Vec::new()); workers];
-    for (position, (weight, ids)) in pieces {
-        if let Some(least) = shares.iter_mut().min_by_key(|(sum, _)| *sum) {
-            least.0 += weight.max(1);
-            least.1.push((position, ids));
+/// Gives each table to whoever has least, largest first, and its indexes with it; data, and the indexes of one
+/// table, in the order of the archive.
+fn share(data: Vec<Data>, indexes: BTreeMap<u32, Vec<u32>>, workers: usize) -> Vec<Worker> {
+    let mut pieces: Vec<(usize, Data)> = data.into_iter().enumerate().collect();
+    pieces.sort_by_key(|(_, piece)| std::cmp::Reverse(piece.bytes));
+    let mut shares = vec![(0_u64, Vec::new(), Vec::new()); workers];
+    let mut owner = BTreeMap::new();
+    for (position, piece) in pieces {
+        let least = least(&shares);
+        let share = &mut shares[least];
+        share.0 += piece.bytes.max(1);
+        share.1.push((position, piece.id));
+        if let Some(table) = piece.table {
+            owner.insert(table, least);
         }
+    }
+    for (table, ids) in indexes {
+        let worker = owner.get(&table).copied();
+        let worker = worker.unwrap_or_else(|| least(&shares));
+        shares[worker].2.extend(ids);
     }
     shares
         .into_iter()
-        .map(|(_, mut pieces)| {
-            pieces.sort();
-            List(pieces.into_iter().flat_map(|(_, ids)| ids).collect())
+        .map(|(_, mut data, indexes)| {
+            data.sort_unstable();
+            Worker {
+                data: List(data.into_iter().map(|(_, id)| id).collect()),
+                indexes: List(indexes),
+            }
         })
-        .filter(|list| !list.is_empty())
+        .filter(|worker| !worker.data.is_empty() || !worker.indexes.is_empty())
         .collect()
+}
+
+/// Which share has least.
+fn least<A, B>(shares: &[(u64, A, B)]) -> usize {
+    let weights = shares.iter().map(|(weight, ..)| weight).enumerate();
+    weights
+        .min_by_key(|(_, weight)| **weight)
+        .map_or(0, |(index, _)| index)
 }
 
 #[cfg(test)]
@@ -197,8 +230,15 @@ mod tests {
     fn every_entry_behind_the_definitions_is_on_one_list_in_its_order() {
         let (entries, facts) = sample();
         let phases = phases(&entries, &facts, 2).unwrap();
-        assert_eq!(phases.data, [List(vec![10, 13]), List(vec![11, 12])]);
-        assert_eq!(phases.indexes, [List(vec![20, 21]), List(vec![23])]);
+        let worker = |data: &[u32], indexes: &[u32]| Worker {
+            data: List(data.into()),
+            indexes: List(indexes.into()),
+        };
+        assert_eq!(
+            phases.workers,
+            [worker(&[10, 13], &[20, 21]), worker(&[11, 12], &[23])],
+            "indexes follow their tables' data"
+        );
         assert_eq!(phases.rest, List(vec![22, 24, 25]));
     }
 

@@ -170,7 +170,7 @@ impl Server {
             Some(false) => transport,
             _ => Transport::Raw,
         };
-        let producer = self.produce(&["--rdb", "-"], transport).await?;
+        let producer = self.produce(&["--rdb", "-"], transport, IDLE_LIMIT).await?;
         let method = match survey.diskless_delay {
             seconds if survey.diskless == Some(true) && seconds > 0 => format!(
                 "replication: a replica's synchronisation; the server waits {seconds} s before it starts \

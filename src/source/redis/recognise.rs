@@ -18,15 +18,17 @@ pub fn might_be_redis(service: &Service) -> Option<bool> {
     if let Some(source) = label("lifeboat.source") {
         return Some(source == "redis");
     }
-    let image = ["REDIS_VERSION", "VALKEY_VERSION"]
+    let command = service.command.join(" ");
+    let serves = (command.contains("redis-server") || command.contains("valkey-server"))
+        && !command.contains("sentinel");
+    (serves && is_its_image(service)).then_some(true)
+}
+
+/// Whether the image sets the variables that images of Redis and Valkey set.
+fn is_its_image(service: &Service) -> bool {
+    ["REDIS_VERSION", "VALKEY_VERSION"]
         .iter()
-        .any(|name| service.env.contains_key(*name));
-    let serves = || {
-        let command = service.command.join(" ");
-        (command.contains("redis-server") || command.contains("valkey-server"))
-            && !command.contains("sentinel")
-    };
-    (image && serves()).then_some(true)
+        .any(|name| service.env.contains_key(*name))
 }
 
 /// Whether `service` is a Redis or Valkey server; where its description does not say, and its image's name
@@ -36,7 +38,8 @@ pub async fn is_redis(engine: &Engine, service: &Service) -> Result<bool> {
         return Ok(decided);
     }
     let named = |text: &str| text.contains("redis") || text.contains("valkey");
-    if !service.running || !(named(&service.image) || named(&service.name)) {
+    let worth_asking = named(&service.image) || named(&service.name) || is_its_image(service);
+    if !service.running || !worth_asking {
         return Ok(false);
     }
     // Any answer in the protocol will do: a server that wants a password is one. A sentinel says so itself.

@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::login::{Login, Password};
 use crate::docker::Engine;
-use crate::docker::exec::{Command, Transport};
+use crate::docker::exec::{Command, Producer, Transport};
 use crate::error::{Error, Result};
 use crate::source::Credentials;
 use crate::stack::Service;
@@ -149,13 +149,16 @@ impl Server {
         }
     }
 
-    /// Starts the client as a producer.
+    /// Starts the client as a producer, which hangs where it gets no further for so long.
     pub(super) async fn produce(
         &self,
         arguments: &[&str],
         transport: Transport,
-    ) -> Result<crate::docker::exec::Producer> {
-        let command = self.command("redis_client", arguments);
+        idle_limit: Duration,
+    ) -> Result<Producer> {
+        let command = self
+            .command("redis_client", arguments)
+            .idle_timeout(idle_limit);
         self.engine
             .produce(&self.service.container_id, &command, transport)
             .await
