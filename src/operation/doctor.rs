@@ -221,12 +221,12 @@ async fn check_redis(
         survey.role,
         survey.keys
     );
-    let Some(layout) = survey.layout else {
+    let layout = survey.layout.map_err(|said| {
         let error = Error::failed(format!(
-            "{product}; a restore could not know where its data is"
+            "{product}; a restore could not know where its data is: {said}"
         ));
-        return Err((Outcome::Warning, error.hint("give the user +config|get")));
-    };
+        (Outcome::Warning, error.hint("give the user +config|get"))
+    })?;
     let on_volume = DataFolder::of(server.engine(), service, &layout);
     on_volume.map_err(|error| (Outcome::Warning, error))?;
     let append = if layout.appendonly { "on" } else { "off" };

@@ -273,11 +273,11 @@ impl Planner<'_> {
                 "stop the sentinels first",
             );
         }
-        let layout = survey.layout.clone().ok_or_else(|| {
+        let layout = survey.layout.clone().map_err(|said| {
             Error::failed(format!(
-                "service {service}: the user may not read where the server keeps its data (NOPERM)"
+                "service {service}: the server does not tell where it keeps its data: {said}"
             ))
-            .hint("a restore's user needs +config|get")
+            .hint("a restore's user needs +config|get, and CONFIG its own name")
         })?;
         DataFolder::of(server.engine(), server.service(), &layout)?;
         Ok(layout)

@@ -99,7 +99,7 @@ async fn locked(
     for SourceService { kind, service } in services.iter().filter(|one| one.service.running) {
         if *kind != SourceKind::Postgres {
             let server = ready_redis(context, service, options, run.as_str()).await?;
-            let Some(layout) = server.survey().await?.layout else {
+            let Ok(layout) = server.survey().await?.layout else {
                 continue;
             };
             let kept = server.kept(&layout).await?.into_iter();

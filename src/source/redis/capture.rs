@@ -96,6 +96,12 @@ impl Capture {
     }
 }
 
+/// Whether a way is closed to this user, or to everybody: a command may be renamed.
+fn is_closed(error: &Error) -> bool {
+    let said = error.chain();
+    said.contains("NOPERM") || said.contains("unknown command")
+}
+
 /// What is to be done about a client's last words.
 fn explained(error: Error) -> Error {
     let said = error.chain();
@@ -150,11 +156,11 @@ impl Server {
             return self.by_saving(survey, transport, why).await;
         }
         match self.by_replication(survey, transport).await {
-            Err(error) if error.chain().contains("NOPERM") => {
+            Err(error) if is_closed(&error) => {
                 let why = "the user may not synchronise as a replica does";
                 // Where neither way is open, the better one's refusal is the one to read.
                 match self.by_saving(survey, transport, why).await {
-                    Err(second) if second.chain().contains("NOPERM") => Err(error),
+                    Err(second) if is_closed(&second) => Err(error),
                     capture => capture,
                 }
             }
@@ -184,12 +190,12 @@ impl Server {
 
     /// `BGSAVE`, and the file that it wrote.
     async fn by_saving(&self, survey: &Survey, transport: Transport, why: &str) -> Result<Capture> {
-        let layout = survey.layout.as_ref().ok_or_else(|| {
+        let layout = survey.layout.as_ref().map_err(|said| {
             Error::failed(format!(
-                "service {}: the user may not read where the server saves its snapshot (NOPERM)",
+                "service {}: the server does not tell where it saves its snapshot: {said}",
                 self.service().name
             ))
-            .hint("it needs +config|get, or +sync +psync +replconf")
+            .hint("a user needs +config|get, or +sync +psync +replconf")
         })?;
         self.save().await?;
         let path = format!("{}/{}", layout.dir.trim_end_matches('/'), layout.dbfilename);

@@ -79,8 +79,9 @@ pub struct Survey {
     pub sentinels: Option<bool>,
     /// Its modules.
     pub modules: Vec<String>,
-    /// Where it reads its data at its start; `None` where the user may not read the configuration.
-    pub layout: Option<Layout>,
+    /// Where it reads its data at its start; the server's own words where it does not tell: the user may lack a
+    /// right, or CONFIG may be renamed.
+    pub layout: Result<Layout, String>,
     /// Whether a replica's synchronisation is sent without a file, which puts a mark behind the snapshot;
     /// `None` where the user may not know.
     pub diskless: Option<bool>,
@@ -354,14 +355,14 @@ impl Server {
             setting(appendonly),
             setting(appendfilename),
         ) {
-            (Some(dir), Some(dbfilename), Some(appendonly), Some(appendfilename)) => Some(Layout {
+            (Some(dir), Some(dbfilename), Some(appendonly), Some(appendfilename)) => Ok(Layout {
                 dir,
                 dbfilename,
                 appendonly: appendonly == "yes",
                 appenddirname: setting(appenddirname),
                 appendfilename,
             }),
-            _ => None,
+            _ => Err(refusal(dir).unwrap_or("CONFIG GET is silent").to_owned()),
         };
         Ok(Survey {
             valkey,
