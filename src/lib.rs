@@ -7,7 +7,7 @@
 //! | [`cli`] | arguments, output, exit codes: the only place that prints |
 //! | [`config`] | `lifeboat.toml` and schedule files, into typed values |
 //! | [`operation`] | what a person asks for: backup, restore, verify …; the only place where sources and repositories meet |
-//! | [`source`] | what can be captured and restored: PostgreSQL |
+//! | [`source`] | what can be captured and restored: PostgreSQL, Redis |
 //! | [`repository`] | where backups live, and the format they are kept in |
 //! | [`pipeline`] | bytes between the two: compress, digest, inspect |
 //! | [`docker`] | the engine: discovery, exec with its end proof, locks |

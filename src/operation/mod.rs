@@ -18,6 +18,7 @@ pub mod plan;
 mod recipe;
 pub mod restore;
 mod restore_plan;
+mod restore_steps;
 pub mod rollback;
 mod snapshots;
 pub mod sources;

@@ -604,13 +604,13 @@ async fn a_scratch_container_works_and_leaves_nothing() {
     let options = ScratchOptions {
         image: IMAGE.to_owned(),
         lifetime: Duration::from_mins(1),
-        tmpfs: vec!["/work".to_owned()],
+        tmpfs: vec!["/room".to_owned()],
         memory: 128 << 20,
         volume: None,
     };
     let label = format!("dev.lifeboat.run={run}");
     let scratch = engine.scratch(&owner, &options).await.unwrap();
-    let check = sh("echo x >/work/x && mount | grep -c ' /work '; ls /sys/class/net");
+    let check = sh("echo x >/room/x && mount | grep -c ' /room '; ls /sys/class/net");
     let output = engine.run(&scratch.id, &check).await.unwrap();
     assert_eq!(output.stdout, b"1\nlo\n", "{}", output.stderr);
     assert_eq!(containers_of(&label), 1);

@@ -8,7 +8,8 @@
 //! second, for users who may not synchronise and for clients that cannot send a snapshot to a pipe.
 
 use super::rdb::{MarkStripper, RdbFacts, RdbInspector};
-use super::server::{Server, Survey};
+use super::server::Server;
+use super::survey::Survey;
 use super::version::release;
 use crate::docker::exec::{Producer, Transport};
 use crate::error::{Error, Result};

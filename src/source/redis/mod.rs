@@ -5,6 +5,8 @@
 //! | `recognise` | telling such a server by what it is |
 //! | `login` | where its password and its address stand |
 //! | `server` | asking it, with the container's own client |
+//! | `survey` | what it says of itself |
+//! | `save` | a snapshot that it writes itself |
 //! | `capture` | a snapshot out of it: by replication, or by BGSAVE |
 //! | [`rdb`] | the walk through a snapshot that says whether it is whole, and what is in it |
 //! | `version` | which servers read which snapshots |
@@ -17,7 +19,9 @@ mod layout;
 mod login;
 pub mod rdb;
 mod recognise;
+mod save;
 mod server;
+mod survey;
 mod version;
 
 pub use capture::{Capture, RDB_MEDIA_TYPE, SnapshotFacts, snapshot_facts};
@@ -25,5 +29,6 @@ pub use folder::{BEFORE, DataFolder, RESTORING, UNDONE, Workplace};
 pub use layout::Layout;
 pub use rdb::RdbFacts;
 pub use recognise::{is_redis, might_be_redis};
-pub use server::{Server, Survey};
+pub use server::Server;
+pub use survey::Survey;
 pub use version::preflight;

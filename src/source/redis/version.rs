@@ -1,7 +1,7 @@
 //! Which servers read which snapshots: a server that meets a newer RDB version does not start.
 
 use super::rdb::{Flavour, RdbFacts};
-use super::server::Survey;
+use super::survey::Survey;
 use crate::error::{Error, Result};
 
 /// The newest RDB version that the Redis of each release writes and reads (`RDB_VERSION` in its rdb.h).

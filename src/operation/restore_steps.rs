@@ -1,0 +1,274 @@
+//! The steps of a restore, done and undone.
+
+use super::load::Loading;
+use super::plain::plain_bytes;
+use super::plan::{Executor, Step};
+use super::restore_plan::{Incoming, Servers};
+use super::snapshots::Snapshots;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::manifest::{Artifact, BackupId, Facts};
+use crate::repository::Backup;
+use crate::source::postgres::{self, Role, Server, drop_database, marked};
+use crate::source::{Capability, redis};
+use crate::stack::ArtifactName;
+use std::collections::BTreeSet;
+
+/// The most that a globals script may hold, in bytes: it is kept in memory.
+const LONGEST_GLOBALS: u64 = 64 << 20;
+
+/// A restore at work.
+pub(super) struct Work<'a> {
+    pub backup: &'a Backup,
+    pub run: &'a BackupId,
+    pub servers: Servers,
+    pub facts: &'a Facts,
+    pub incoming: Vec<Incoming>,
+    pub observer: &'a dyn Observer,
+    pub snapshots: Snapshots<'a>,
+}
+
+impl Executor for Work<'_> {
+    async fn perform(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Verify { artifact } => self.verify(artifact).await,
+            Step::CreateRoles { service, roles } => self.create_roles(service, roles).await,
+            Step::CreateDatabase {
+                service,
+                side,
+                target,
+            } => {
+                let (server, _) = self.server(service)?;
+                let session = server.maintenance(&[]).await?;
+                let properties = self.incoming(side)?.facts.properties.as_ref();
+                server
+                    .create_side(&session, side, target, self.run.as_str(), properties)
+                    .await
+            }
+            Step::Load { service, side, .. } => self.load(service, side).await,
+            Step::Settle { service, side } => {
+                let (server, _) = self.server(service)?;
+                server
+                    .settle(side, self.incoming(side)?.facts.properties.as_ref())
+                    .await
+            }
+            Step::Compare { service, side } => {
+                let (server, _) = self.server(service)?;
+                let compared = server.compare(side, &self.incoming(side)?.facts).await?;
+                if !compared.unchecked.is_empty() {
+                    self.observer.observe(&Event::Warning {
+                        message: format!(
+                            "not compared, because their names are no text in the database's encoding: {}",
+                            compared.unchecked.join(", ")
+                        ),
+                    });
+                }
+                if compared.found.is_empty() {
+                    return Ok(());
+                }
+                Err(Error::failed(format!(
+                    "what was restored is not what was backed up: {}",
+                    compared.found.join("; ")
+                )))
+            }
+            Step::Swap {
+                service,
+                incoming,
+                live,
+                aside,
+            } => {
+                let (server, _) = self.server(service)?;
+                let aside = aside.as_deref().map(|aside| (aside, Role::Kept));
+                postgres::swap(server, live, incoming, aside, self.run.as_str()).await
+            }
+            Step::StageSnapshot {
+                service,
+                artifact,
+                layout,
+                folder,
+            } => {
+                let artifact = self.artifact(artifact)?;
+                self.snapshots
+                    .stage(service, layout, folder, self.backup, artifact)
+                    .await
+            }
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .replace(service, layout, incoming, aside)
+                    .await
+            }
+            Step::CompareKeys { service, artifact } => {
+                let facts = self.facts.0.get(&artifact.to_string());
+                let facts = redis::snapshot_facts(facts.unwrap_or(&serde_json::Value::Null))?;
+                self.snapshots.compare(service, &facts.snapshot).await
+            }
+            Step::FillVolume {
+                service,
+                artifact,
+                layout,
+                volume,
+            } => {
+                let artifact = self.artifact(artifact)?;
+                self.snapshots
+                    .fill_volume(service, layout, volume, self.backup, artifact)
+                    .await
+            }
+            _ => Err(Error::failed("a restore has no such step")),
+        }
+    }
+
+    async fn undo(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::CreateDatabase { service, side, .. } => {
+                let (server, _) = self.server(service)?;
+                let session = server.maintenance(&[]).await?;
+                // After its swap this name is nobody's any more.
+                drop_database(&session, side).await
+            }
+            Step::Swap {
+                service,
+                incoming,
+                live,
+                aside,
+            } => {
+                let (server, _) = self.server(service)?;
+                let session = server.maintenance(&[]).await?;
+                let swapped = match aside {
+                    Some(aside) => marked(&session)
+                        .await?
+                        .iter()
+                        .any(|kept| kept.name == *aside),
+                    None => !server
+                        .databases()
+                        .await?
+                        .iter()
+                        .any(|known| known.name == *incoming),
+                };
+                match aside {
+                    _ if !swapped => Ok(()),
+                    Some(aside) => {
+                        postgres::swap(
+                            server,
+                            live,
+                            aside,
+                            Some((incoming, Role::Side)),
+                            self.run.as_str(),
+                        )
+                        .await
+                    }
+                    None => postgres::swap(server, incoming, live, None, self.run.as_str()).await,
+                }
+            }
+            Step::StageSnapshot {
+                service,
+                layout,
+                folder,
+                ..
+            } => self.snapshots.unstage(service, layout, folder).await,
+            Step::ReplaceFiles {
+                service,
+                layout,
+                incoming,
+                aside,
+            } => {
+                self.snapshots
+                    .put_back(service, layout, incoming, aside)
+                    .await
+            }
+            // The plan was made only because there was no volume of this name.
+            Step::FillVolume { volume, .. } => self.snapshots.remove_volume(volume).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Work<'_> {
+    fn server(&self, service: &str) -> Result<&(Server, Capability)> {
+        self.servers
+            .get(service)
+            .ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))
+    }
+
+    fn incoming(&self, side: &str) -> Result<&Incoming> {
+        self.incoming
+            .iter()
+            .find(|incoming| incoming.side == side)
+            .ok_or_else(|| Error::failed(format!("{side} is not part of this run")))
+    }
+
+    fn artifact(&self, name: &ArtifactName) -> Result<&Artifact> {
+        self.backup
+            .manifest()
+            .artifacts
+            .iter()
+            .find(|artifact| artifact.name == *name)
+            .ok_or_else(|| Error::failed(format!("{name} is not part of the backup")))
+    }
+
+    /// Reads every stored byte once, before anything is touched.
+    async fn verify(&self, name: &ArtifactName) -> Result<()> {
+        let mut reader = self.backup.read(self.artifact(name)?);
+        while reader.next().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn create_roles(&self, service: &str, roles: &[String]) -> Result<()> {
+        let name = ArtifactName::Globals {
+            service: service.to_owned(),
+        };
+        let script = self.globals_script(self.artifact(&name)?).await?;
+        let (server, _) = self.server(service)?;
+        let session = server.maintenance(&[]).await?;
+        let wanted: BTreeSet<String> = roles.iter().cloned().collect();
+        let wanted = (!roles.is_empty()).then_some(&wanted);
+        let replay = server.replay_globals(&session, &script, wanted).await?;
+        if !replay.created.is_empty() {
+            let message = format!(
+                "created in service {service}: {}",
+                replay.created.join(", ")
+            );
+            self.observer.observe(&Event::Detail { message });
+        }
+        for message in replay.skipped {
+            self.observer.observe(&Event::Warning { message });
+        }
+        Ok(())
+    }
+
+    async fn globals_script(&self, artifact: &Artifact) -> Result<String> {
+        if artifact.raw_size > LONGEST_GLOBALS {
+            return Err(Error::damaged(format!(
+                "{} is too long for what it is",
+                artifact.name
+            )));
+        }
+        let mut script = Vec::new();
+        plain_bytes(self.backup, artifact, async |bytes| {
+            script.extend_from_slice(&bytes);
+            Ok(())
+        })
+        .await?;
+        String::from_utf8(script)
+            .map_err(|_| Error::damaged(format!("{} is not text", artifact.name)))
+    }
+
+    async fn load(&self, service: &str, side: &str) -> Result<()> {
+        let (server, capability) = self.server(service)?;
+        let incoming = self.incoming(side)?;
+        let loading = Loading {
+            backup: self.backup,
+            artifact: &incoming.artifact,
+            facts: &incoming.facts.dump,
+            server,
+            capability: *capability,
+            side,
+            observer: self.observer,
+        };
+        loading.run().await
+    }
+}
