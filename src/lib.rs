@@ -10,6 +10,7 @@
 //! | [`source`] | what can be captured and restored: PostgreSQL, Redis |
 //! | [`repository`] | where backups live, and the format they are kept in |
 //! | [`pipeline`] | bytes between the two: compress, digest, inspect |
+//! | [`archive`] | a tree of files as one tar stream and back |
 //! | [`docker`] | the engine: discovery, exec with its end proof, locks |
 //! | [`manifest`], [`proof`], [`secret`], [`stack`], [`event`], [`error`] | values |
 //!
@@ -21,6 +22,7 @@
 //! manifest → `SHA256SUMS` → commit. Restore: repository → `pipeline::unseal` → `source` →
 //! `docker::exec` → a side database → checks → swap.
 
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod docker;

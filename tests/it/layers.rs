@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the crate each module may import, besides itself.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
     ("error", &[]),
+    ("archive", &["error"]),
     ("event", &["error", "stack"]),
     ("stack", &["error"]),
     ("secret", &["error", "stack"]),
