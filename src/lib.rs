@@ -11,6 +11,7 @@
 //! | [`repository`] | where backups live, and the format they are kept in |
 //! | [`pipeline`] | bytes between the two: compress, digest, inspect |
 //! | [`archive`] | a tree of files as one tar stream and back |
+//! | [`helper`] | this program beside a volume, in a container of nothing but itself |
 //! | [`docker`] | the engine: discovery, exec with its end proof, locks |
 //! | [`manifest`], [`proof`], [`secret`], [`stack`], [`event`], [`error`] | values |
 //!
@@ -28,6 +29,7 @@ pub mod config;
 pub mod docker;
 pub mod error;
 pub mod event;
+pub mod helper;
 pub mod manifest;
 pub mod operation;
 pub mod pipeline;

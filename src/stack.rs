@@ -51,6 +51,64 @@ pub struct Service {
     pub memory: i64,
 }
 
+/// A named volume, as the engine knows it. Compose compares all of it with its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "PascalCase"))]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// What keeps it: `local`.
+    pub driver: String,
+    /// Its labels.
+    #[serde(default, deserialize_with = "or_null")]
+    pub labels: BTreeMap<String, String>,
+    /// What its driver was told: `type`, `device`, `o`.
+    #[serde(default, deserialize_with = "or_null")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// A value, or its default where there is none: the engine writes `null` for an empty map.
+fn or_null<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl Volume {
+    /// A volume of the engine's own kind, without options and labels.
+    pub fn plain(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            driver: "local".to_owned(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+        }
+    }
+
+    /// The Compose project that made it.
+    pub fn project(&self) -> Option<&str> {
+        self.labels
+            .get("com.docker.compose.project")
+            .map(String::as_str)
+    }
+
+    /// The folder or device that its options name: two volumes with the same one hold the same data.
+    pub fn device(&self) -> Option<&str> {
+        let own = matches!(self.options.get("type").map(String::as_str), Some("tmpfs"));
+        self.options
+            .get("device")
+            .filter(|_| !own)
+            .map(String::as_str)
+    }
+
+    /// Whether it is kept in memory, and gone when no container has it mounted.
+    pub fn in_memory(&self) -> bool {
+        self.options.get("type").is_some_and(|kind| kind == "tmpfs")
+    }
+}
+
 /// A volume or directory mounted into a container.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mount {
@@ -60,6 +118,8 @@ pub struct Mount {
     pub folder: Option<String>,
     /// The path inside the container.
     pub destination: String,
+    /// Whether the container cannot write to it.
+    pub read_only: bool,
 }
 
 /// Which kind of store an artifact came from.
@@ -70,7 +130,7 @@ pub enum SourceKind {
     Postgres,
     /// A Redis or Valkey server.
     Redis,
-    /// A named volume.
+    /// A named volume, or a folder that is mounted.
     Volume,
 }
 
@@ -83,6 +143,16 @@ pub enum Compress {
     Beside,
     /// In the lifeboat process, which leaves the container's CPU limit to the database.
     Host,
+}
+
+/// What is done to a container while its volumes are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Quiesce {
+    /// It is stopped, with its own grace period.
+    Stop,
+    /// Its processes are frozen: what they have not yet written stays in their memory.
+    Pause,
 }
 
 /// The name of one stored stream. Displayed and parsed in its percent-encoded form only.
@@ -110,6 +180,11 @@ pub enum ArtifactName {
         /// The volume.
         name: String,
     },
+    /// `bind/<path>`: the archive of a folder of the engine's machine that is mounted into a container.
+    Bind {
+        /// The folder's absolute path.
+        path: String,
+    },
 }
 
 impl ArtifactName {
@@ -118,7 +193,7 @@ impl ArtifactName {
         match self {
             Self::Database { .. } | Self::Globals { .. } => SourceKind::Postgres,
             Self::Redis { .. } => SourceKind::Redis,
-            Self::Volume { .. } => SourceKind::Volume,
+            Self::Volume { .. } | Self::Bind { .. } => SourceKind::Volume,
         }
     }
 
@@ -128,7 +203,7 @@ impl ArtifactName {
             Self::Database { service, .. }
             | Self::Globals { service }
             | Self::Redis { service } => Some(service),
-            Self::Volume { .. } => None,
+            Self::Volume { .. } | Self::Bind { .. } => None,
         }
     }
 
@@ -158,6 +233,7 @@ impl fmt::Display for ArtifactName {
             Self::Globals { service } => write!(formatter, "postgres/{}/globals", encode(service)),
             Self::Redis { service } => write!(formatter, "redis/{}", encode(service)),
             Self::Volume { name } => write!(formatter, "volume/{}", encode(name)),
+            Self::Bind { path } => write!(formatter, "bind/{}", encode(path)),
         }
     }
 }
@@ -182,6 +258,9 @@ impl FromStr for ArtifactName {
             }),
             ["volume", name] => Ok(Self::Volume {
                 name: decoded(name)?,
+            }),
+            ["bind", path] => Ok(Self::Bind {
+                path: decoded(path)?,
             }),
             _ => Err(invalid()),
         }

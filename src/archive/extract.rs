@@ -67,7 +67,7 @@ pub fn clear(folder: &OwnedFd) -> Result<()> {
 }
 
 /// Removes one name of a folder with all that is in it. One that is not there is no error.
-pub(crate) fn remove(folder: &OwnedFd, name: &CStr) -> Result<()> {
+pub fn remove(folder: &OwnedFd, name: &CStr) -> Result<()> {
     let failed = |error| cannot("remove", name.to_bytes(), error);
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -272,7 +272,7 @@ impl Extractor<'_> {
 
 /// Gives something that is open its owner, attributes, mode and time; in this order, since a change of owner takes
 /// set-id bits and capabilities away.
-pub(crate) fn settle(file: &OwnedFd, entry: &Entry) -> Result<()> {
+pub(super) fn settle(file: &OwnedFd, entry: &Entry) -> Result<()> {
     let failed = |error| cannot("give its owner and mode to", &entry.path, error);
     let (owner, group) = owners(entry);
     fchown(file, owner, group).map_err(failed)?;
@@ -286,7 +286,7 @@ pub(crate) fn settle(file: &OwnedFd, entry: &Entry) -> Result<()> {
 }
 
 /// Takes the attributes away that travel with files.
-pub(crate) fn strip(file: &OwnedFd) {
+pub fn strip(file: &OwnedFd) {
     let mut buffer = vec![0; 64 * 1024];
     let Ok(count) = flistxattr(file, &mut buffer[..]) else {
         return;

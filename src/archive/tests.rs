@@ -152,6 +152,7 @@ fn a_running_servers_data_folder_is_refused_where_that_is_asked() {
     fs::write(data.join("PG_VERSION"), "15").unwrap();
     let options = Scan {
         refuse_live_database: true,
+        ..Scan::default()
     };
     let look = || scan(&root(folder.path()), options, &mut TreeDigest::new());
     assert!(look().is_ok(), "it does not run");

@@ -38,10 +38,22 @@ pub struct Irregular {
 }
 
 /// What a scan shall keep an eye on.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Scan {
     /// Refuse the data folder of a running PostgreSQL server: its files at different moments are no backup.
     pub refuse_live_database: bool,
+    /// Which names in the root are no part of the tree.
+    pub pass_over: fn(&[u8]) -> bool,
+}
+
+impl Default for Scan {
+    /// Everything, whatever it is.
+    fn default() -> Self {
+        Self {
+            refuse_live_database: false,
+            pass_over: |_| false,
+        }
+    }
 }
 
 /// Reads the tree below `root`, folder by folder, each one's names in the order of their bytes.
@@ -84,6 +96,9 @@ impl Scanner<'_> {
         let entry = self.made(stat, Kind::Directory, attributes);
         self.visitor.entry(&entry, None)?;
         let mut names = self.list(folder)?;
+        if depth == 0 {
+            names.retain(|(name, _)| !(self.options.pass_over)(name.to_bytes()));
+        }
         names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let has = |name: &CStr| {
             names
@@ -249,18 +264,7 @@ impl Scanner<'_> {
     }
 
     fn made(&self, stat: &Statx, kind: Kind, attributes: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
-        Entry {
-            path: self.path.clone(),
-            kind,
-            mode: u32::from(stat.stx_mode) & 0o7777,
-            uid: stat.stx_uid,
-            gid: stat.stx_gid,
-            mtime: Time {
-                seconds: stat.stx_mtime.tv_sec,
-                nanoseconds: stat.stx_mtime.tv_nsec,
-            },
-            attributes,
-        }
+        made(stat, &self.path, kind, attributes)
     }
 
     /// Where this thing was met before; else this is remembered as its first name.
@@ -295,6 +299,21 @@ impl Scanner<'_> {
             Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::NODEV => Trouble::Other,
             error => Trouble::Failed(cannot(what, &self.path, error)),
         }
+    }
+}
+
+fn made(stat: &Statx, path: &[u8], kind: Kind, attributes: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
+    Entry {
+        path: path.to_vec(),
+        kind,
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        mtime: Time {
+            seconds: stat.stx_mtime.tv_sec,
+            nanoseconds: stat.stx_mtime.tv_nsec,
+        },
+        attributes,
     }
 }
 
@@ -512,6 +531,19 @@ fn same(before: &Statx, after: &Statx) -> bool {
 
 fn cannot(what: &str, path: &[u8], error: Errno) -> Error {
     Error::failed(format!("cannot {what} {}", shown(path))).caused_by(error)
+}
+
+/// Gives one thing what another one is itself: owner, mode, attributes and time.
+pub fn copy_own(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+    let failed = |error| cannot("read", b"", error);
+    let stat = statx_of(from).map_err(failed)?;
+    let entry = made(
+        &stat,
+        &[],
+        Kind::Directory,
+        attributes(from).map_err(failed)?,
+    );
+    super::extract::settle(to, &entry)
 }
 
 /// Opens a folder as a tree's root.

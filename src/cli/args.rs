@@ -47,6 +47,9 @@ pub(super) struct Global {
     /// Print details
     #[arg(long, short, global = true)]
     pub verbose: bool,
+    /// A static lifeboat to run next to volumes, for an engine on another kind of machine [LIFEBOAT_HELPER]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub helper: Option<PathBuf>,
     /// Show no progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
@@ -112,7 +115,7 @@ pub(super) struct Init {
 pub(super) struct Backup {
     /// The stack; may be left out where there is one
     pub stack: Option<String>,
-    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE), folder (postgres/SERVICE) or database; repeatable
+    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE, volume/NAME), folder (postgres/SERVICE, volume) or database; repeatable
     #[arg(long, value_name = "A")]
     pub only: Vec<String>,
     /// A mark of your own; repeatable
@@ -124,6 +127,9 @@ pub(super) struct Backup {
     /// Keep what could be captured where something could not; exit code 3
     #[arg(long)]
     pub allow_partial: bool,
+    /// What to do to containers that write to volumes while those are read; their label lifeboat.quiesce wins
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub quiesce: Option<Quiesce>,
     /// zstd level of the stored bytes [default: 1]
     #[arg(long, value_name = "1-19", value_parser = clap::value_parser!(u8).range(1..=19))]
     pub level: Option<u8>,
@@ -132,6 +138,24 @@ pub(super) struct Backup {
     /// Print what would be done
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// What is done to containers meanwhile.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(super) enum Quiesce {
+    /// Stop them, with their own grace period, and start them again
+    Stop,
+    /// Freeze them, and let them go on
+    Pause,
+}
+
+impl From<Quiesce> for crate::stack::Quiesce {
+    fn from(quiesce: Quiesce) -> Self {
+        match quiesce {
+            Quiesce::Stop => Self::Stop,
+            Quiesce::Pause => Self::Pause,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
 use crate::error::{Error, Result, nearest};
 use crate::operation::Context;
+use crate::operation::helpers::HelperProgram;
 use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Location, Repository};
 use crate::source::Credentials;
@@ -20,6 +21,8 @@ pub(super) struct Session {
     pub loaded: Loaded,
     /// `--repository` or `LIFEBOAT_REPOSITORY`, as it was given.
     pub(super) repository: Option<String>,
+    /// What is run next to volumes.
+    helper: HelperProgram,
     cancel: CancellationToken,
 }
 
@@ -38,7 +41,12 @@ impl Session {
             Some(name) => Some(name.clone()),
             None => environment::setting("LIFEBOAT_REPOSITORY")?,
         };
+        let helper = match &global.helper {
+            Some(path) => Some(path.clone()),
+            None => environment::setting("LIFEBOAT_HELPER")?.map(PathBuf::from),
+        };
         Ok(Self {
+            helper: HelperProgram::new(helper),
             loaded: config::load(&search, &environment::variable)?,
             repository,
             cancel: cancel_on_signals(),
@@ -93,6 +101,7 @@ impl Session {
         for (name, configured) in &self.loaded.config.stack {
             let mut options = SourceOptions {
                 exclude: configured.exclude.clone(),
+                include: configured.include.clone(),
                 compress: configured.compress,
                 level: configured.level.as_ref().map(|level| *level.as_ref()),
                 ..SourceOptions::default()
@@ -121,6 +130,7 @@ impl Session {
             engine: None,
             state: environment::state_folder()?,
             host: environment::host(),
+            helper: self.helper.clone(),
         })
     }
 

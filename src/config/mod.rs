@@ -42,6 +42,9 @@ pub struct StackConfig {
     /// Artifacts that are left out, by name or folder: `postgres/db/db/scratch`.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// Folders of the engine's machine that are captured like volumes: `bind:/srv/app/uploads`.
+    #[serde(default)]
+    pub include: Vec<String>,
     /// Where bytes are compressed: `beside` the data or on the `host`.
     #[serde(default)]
     pub compress: Compress,

@@ -1,20 +1,32 @@
 //! A stack as the engine describes it, for `stack.json`: what a rebuild of it has to know.
 
+use super::discover::PROJECT_LABEL;
 use super::{Engine, within};
 use crate::error::Result;
 use crate::stack::Stack;
-use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptionsBuilder};
+use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptions};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
 impl Engine {
-    /// Services with their images, volumes with their drivers, labels and options, networks. No
+    /// Services with their images, volumes with their drivers, labels and options (those that it mounts and those
+    /// that were made for it), networks. No
     /// environment: that is where secrets are.
     pub async fn describe(&self, stack: &Stack) -> Result<Value> {
-        let project = vec![format!("com.docker.compose.project={}", stack.name)];
+        let project = vec![format!("{PROJECT_LABEL}={}", stack.name)];
         let filters = HashMap::from([("label".to_owned(), project)]);
-        let volumes = ListVolumesOptionsBuilder::new().filters(&filters).build();
-        let volumes = within("list the volumes", self.client.list_volumes(Some(volumes))).await?;
+        let list = self.client.list_volumes(None::<ListVolumesOptions>);
+        let listed = within("list the volumes", list).await?.volumes;
+        let is_of_stack = |volume: &bollard::models::Volume| {
+            let mut mounts = stack.services.iter().flat_map(|service| &service.mounts);
+            volume.labels.get(PROJECT_LABEL) == Some(&stack.name)
+                || mounts.any(|mount| mount.volume.as_deref() == Some(&volume.name))
+        };
+        let volumes: Vec<_> = listed
+            .unwrap_or_default()
+            .into_iter()
+            .filter(is_of_stack)
+            .collect();
         let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
         let networks = within(
             "list the networks",
@@ -24,7 +36,7 @@ impl Engine {
         Ok(json!({
             "engine": self.version().await?,
             "stack": stack,
-            "volumes": volumes.volumes,
+            "volumes": volumes,
             "networks": networks,
         }))
     }

@@ -8,7 +8,8 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use futures_util::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 
-const PROJECT_LABEL: &str = "com.docker.compose.project";
+/// The label with the Compose project's name.
+pub(super) const PROJECT_LABEL: &str = "com.docker.compose.project";
 const SERVICE_LABEL: &str = "com.docker.compose.service";
 const ONEOFF_LABEL: &str = "com.docker.compose.oneoff";
 
@@ -154,6 +155,7 @@ fn mount(point: MountPoint) -> Option<Mount> {
         volume: point.name.filter(|name| !name.is_empty()),
         folder: point.source.filter(|_| is_bind),
         destination: point.destination?,
+        read_only: point.rw == Some(false),
     })
 }
 

@@ -22,7 +22,7 @@
 //! the other looks again, and the other gives up; or after, and then the name is the other's.
 
 use super::owner::Owner;
-use super::{Engine, Labelled, PLAIN_REQUEST, RUN_LABEL};
+use super::{Engine, Labelled, PLAIN_REQUEST, ROLE_LABEL, RUN_LABEL};
 use crate::error::{Error, Result};
 use bollard::models::ContainerCreateBody;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,7 +33,8 @@ use tokio::time::Instant;
 
 /// The role label's value of a lock's containers.
 pub(super) const LOCK_ROLE: &str = "lock";
-const STACK_LABEL: &str = "dev.lifeboat.stack";
+/// The label with the stack that a lock or a record is about.
+pub(super) const STACK_LABEL: &str = "dev.lifeboat.stack";
 const OPERATION_LABEL: &str = "dev.lifeboat.operation";
 const SINCE_LABEL: &str = "dev.lifeboat.since";
 
@@ -250,9 +251,12 @@ impl Lease {
 
     /// Every container of the lock on this stack, whoever made it.
     async fn containers(&self) -> Result<Vec<Labelled>> {
-        self.engine
+        let mut found = self
+            .engine
             .labelled(format!("{STACK_LABEL}={}", self.stack))
-            .await
+            .await?;
+        found.retain(|one| one.label(ROLE_LABEL) == LOCK_ROLE);
+        Ok(found)
     }
 
     fn is_mine(&self, container: &Labelled) -> bool {

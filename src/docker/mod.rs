@@ -7,9 +7,11 @@
 //! | [`exec`] | runs commands in containers, with proof that every byte arrived |
 //! | [`owner`] | which process made something on the engine, and whether it still lives |
 //! | [`lock`] | one operation per stack, whoever shares the engine |
+//! | [`quiesce`] | stops or pauses them for a while, and starts them again whatever happens |
 //! | [`lifecycle`] | stops and starts containers of the application |
 //! | [`scratch`] | throwaway containers for checks, and for work on a volume |
 //! | [`volume`] | named volumes |
+//! | [`image`], [`helper`] | lifeboat's own program as an image, and in a container next to volumes |
 //! | [`sweep`] | removes what a killed run left behind |
 
 pub mod connect;
@@ -17,9 +19,12 @@ mod context;
 mod describe;
 pub mod discover;
 pub mod exec;
+pub mod helper;
+pub mod image;
 pub mod lifecycle;
 pub mod lock;
 pub mod owner;
+pub mod quiesce;
 pub mod scratch;
 mod ssh;
 pub mod sweep;
@@ -128,6 +133,7 @@ impl Engine {
             .into_iter()
             .filter_map(|container| {
                 Some(Labelled {
+                    image: container.image_id.unwrap_or_default(),
                     id: container.id?,
                     names: container.names.unwrap_or_default(),
                     labels: container.labels.unwrap_or_default(),
@@ -140,6 +146,7 @@ impl Engine {
 /// One of lifeboat's own containers, as far as its labels tell.
 struct Labelled {
     id: String,
+    image: String,
     names: Vec<String>,
     labels: HashMap<String, String>,
 }

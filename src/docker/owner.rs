@@ -149,6 +149,7 @@ mod tests {
         let deadline = DateTime::UNIX_EPOCH + chrono::TimeDelta::milliseconds(1234);
         let container = Labelled {
             id: String::new(),
+            image: String::new(),
             names: Vec::new(),
             labels: me.labels("lock", deadline),
         };

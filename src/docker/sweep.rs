@@ -1,6 +1,8 @@
 //! Removes what a killed run left on the engine.
 
+use super::image::HELPER_ROLE;
 use super::lock::LOCK_ROLE;
+use super::quiesce::QUIESCED_ROLE;
 use super::scratch::SCRATCH_ROLE;
 use super::{Engine, Labelled, ROLE_LABEL, RUN_LABEL};
 use crate::error::Result;
@@ -20,12 +22,12 @@ impl Engine {
         Ok(removed)
     }
 
-    /// Removes the scratch containers of one run, which is known to be at its end.
+    /// Removes the scratch containers and helpers of one run, which is known to be at its end.
     pub async fn end_scratches(&self, run: &str) -> Result<()> {
         let ours = self.labelled(format!("{RUN_LABEL}={run}")).await?;
         for container in ours
             .iter()
-            .filter(|one| one.label(ROLE_LABEL) == SCRATCH_ROLE)
+            .filter(|one| [SCRATCH_ROLE, HELPER_ROLE].contains(&one.label(ROLE_LABEL)))
         {
             self.remove(&container.id).await?;
         }
@@ -36,6 +38,10 @@ impl Engine {
 /// A lock lives as long as any container of its run does: the first one keeps the name and is never
 /// renewed itself.
 fn is_leftover(container: &Labelled, all: &[Labelled], now: DateTime<Utc>) -> bool {
+    // What a dead run has stopped is started first; the record goes with that.
+    if container.label(ROLE_LABEL) == QUIESCED_ROLE {
+        return false;
+    }
     if container.label(ROLE_LABEL) != LOCK_ROLE {
         return container.is_over(now);
     }
@@ -61,6 +67,7 @@ mod tests {
         ];
         Labelled {
             id: String::new(),
+            image: String::new(),
             names: Vec::new(),
             labels: labels.map(|(name, value)| (name.to_owned(), value)).into(),
         }
@@ -76,8 +83,9 @@ mod tests {
             container(LOCK_ROLE, "b", past),
             container("scratch", "a", past),
             container("scratch", "a", future),
+            container(QUIESCED_ROLE, "b", past),
         ];
         let leftovers: Vec<bool> = all.iter().map(|one| is_leftover(one, &all, now)).collect();
-        assert_eq!(leftovers, [false, false, true, true, false]);
+        assert_eq!(leftovers, [false, false, true, true, false, false]);
     }
 }

@@ -1,30 +1,69 @@
-//! Named volumes.
+//! Named volumes: what they are, made and removed as they were.
 
 use super::{Engine, PLAIN_REQUEST, failed, status, too_late, within};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::stack::Volume;
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::RemoveVolumeOptions;
+use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
 
 impl Engine {
-    /// Whether there is a volume of this name. Asked before one is used: a name that is new to the engine
+    /// Every volume, by name.
+    pub async fn volumes(&self) -> Result<Vec<Volume>> {
+        let list = self.client.list_volumes(None::<ListVolumesOptions>);
+        let listed = within("list the volumes", list).await?;
+        let mut volumes: Vec<Volume> = listed
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .map(volume)
+            .collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// The volume of this name, where there is one. Asked before one is used: a name that is new to the engine
     /// makes an empty volume without a word.
-    pub async fn volume_exists(&self, name: &str) -> Result<bool> {
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        // The name is a part of the request's path, and would be another request.
+        if !is_volume_name(name) {
+            return Ok(None);
+        }
         let request = self.client.inspect_volume(name);
         match tokio::time::timeout(PLAIN_REQUEST, request).await {
-            Ok(Ok(_)) => Ok(true),
-            Ok(Err(cause)) if status(&cause) == Some(404) => Ok(false),
+            Ok(Ok(found)) => Ok(Some(volume(found))),
+            Ok(Err(cause)) if status(&cause) == Some(404) => Ok(None),
             Ok(Err(cause)) => Err(failed("inspect a volume", cause)),
             Err(_) => Err(too_late("inspect a volume")),
         }
     }
 
-    /// Makes an empty volume with the engine's default driver.
-    pub async fn create_volume(&self, name: &str) -> Result<()> {
+    /// Whether there is a volume of this name.
+    pub async fn volume_exists(&self, name: &str) -> Result<bool> {
+        self.volume(name).await.map(|found| found.is_some())
+    }
+
+    /// Makes an empty volume with exactly this driver, these options and labels: Compose looks at them.
+    pub async fn create_volume(&self, wanted: &Volume) -> Result<()> {
+        if !is_volume_name(&wanted.name) {
+            return Err(Error::usage(format!(
+                "{:?} is no name for a volume",
+                wanted.name
+            ))
+            .hint("a volume's name begins with a letter or digit, and has letters, digits, '_', '.' and '-'"));
+        }
+        let map = |map: &std::collections::BTreeMap<String, String>| {
+            map.iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
+        };
         let request = self.client.create_volume(VolumeCreateRequest {
-            name: Some(name.to_owned()),
+            name: Some(wanted.name.clone()),
+            driver: Some(wanted.driver.clone()),
+            driver_opts: Some(map(&wanted.options)),
+            labels: Some(map(&wanted.labels)),
             ..VolumeCreateRequest::default()
         });
-        within(&format!("create the volume {name}"), request)
+        within(&format!("create the volume {}", wanted.name), request)
             .await
             .map(|_| ())
     }
@@ -34,4 +73,22 @@ impl Engine {
         let request = self.client.remove_volume(name, None::<RemoveVolumeOptions>);
         within(&format!("remove the volume {name}"), request).await
     }
+}
+
+fn volume(found: bollard::models::Volume) -> Volume {
+    Volume {
+        name: found.name,
+        driver: found.driver,
+        labels: found.labels.into_iter().collect(),
+        options: found.options.into_iter().collect(),
+    }
+}
+
+/// What the engine takes for a volume's name (`volume/local`, `RestrictedNamePattern`).
+fn is_volume_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }

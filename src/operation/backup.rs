@@ -8,11 +8,12 @@ use super::lock::{Claim, release};
 use super::plan::{Plan, Step, execute};
 use super::sources::{SourcesByStack, find_stack, source_services};
 use crate::docker::lock::StackLock;
+use crate::docker::quiesce::Quiesced;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Commit, Facts};
 use crate::repository::{Entry, Repository};
-use crate::stack::ArtifactName;
+use crate::stack::{ArtifactName, Quiesce};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub struct BackupRequest {
     pub level: Option<u8>,
     /// How long to wait for another run on the stack; none to fail at once.
     pub wait: Option<Duration>,
+    /// What is done to containers that write to volumes, where their own labels do not say.
+    pub quiesce: Option<Quiesce>,
     /// Why it runs: `manual`, a schedule's name.
     pub trigger: String,
     /// Print the plan and stop.
@@ -119,17 +122,18 @@ async fn locked(
         observer,
         ..
     } = *claim;
-    let Inventory { planned, missing } = context
-        .unless_cancelled(inventory(
-            context,
-            request,
-            claim.options,
-            claim.services,
-            id,
-            lock.is_some(),
-        ))
+    let Inventory {
+        planned,
+        missing,
+        together,
+        alone,
+    } = context
+        .unless_cancelled(inventory(context, request, claim, lock.is_some()))
         .await?;
-    let mut steps = captures(&planned);
+    let (by_themselves, side_by_side): (Vec<&Planned>, Vec<&Planned>) =
+        planned.iter().partition(|planned| planned.alone);
+    let mut steps = quiesced(together, captures(&side_by_side));
+    steps.extend(quiesced(alone, captures(&by_themselves)));
     steps.push(Step::Commit {
         repository: request.repository.location().to_string(),
     });
@@ -167,6 +171,7 @@ async fn locked(
         missing: Vec::new(),
         warnings: Vec::new(),
         commit: None,
+        not_resumed: None,
     };
     for reason in missing {
         run.lacks(reason);
@@ -190,6 +195,9 @@ async fn locked(
             .pin(&entry, "backup --pin", context.now())
             .await?;
     }
+    if let Some(error) = run.not_resumed {
+        return Err(error.while_doing(format!("the backup {id} is there, but")));
+    }
     Ok(BackupReport::Done(Box::new(Finished {
         commit,
         repository: request.repository.location().to_string(),
@@ -199,9 +207,25 @@ async fn locked(
     })))
 }
 
+/// Steps between stopping containers and starting them again.
+fn quiesced(containers: Vec<Quiesced>, steps: Vec<Step>) -> Vec<Step> {
+    if containers.is_empty() {
+        return steps;
+    }
+    let mut around = vec![Step::Quiesce {
+        containers: containers.clone(),
+    }];
+    around.extend(steps);
+    around.push(Step::Resume { containers });
+    around
+}
+
 /// What captures the sources: all at once where they are of several services, so that their moments are close
 /// together.
-fn captures(sources: &[Planned]) -> Vec<Step> {
+fn captures(sources: &[&Planned]) -> Vec<Step> {
+    if sources.is_empty() {
+        return Vec::new();
+    }
     let names = sources.iter().map(|source| source.name.clone());
     let first = sources.first().and_then(|source| source.name.service());
     if sources.iter().all(|source| source.name.service() == first) {

@@ -4,13 +4,13 @@ use super::Context;
 use super::backup::BackupRequest;
 use super::inventory::{Planned, Source};
 use super::plan::{Executor, Step};
+use super::quiesce::{quiesce, resume};
 use super::recipe;
-use super::sources::SourceOptions;
+use super::sources::{SourceOptions, some_image};
+use crate::docker::quiesce::Quiesced;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{
-    Artifact, BackupId, Commit, Consistency, Encoding, FORMAT, Facts, Manifest, Sealed,
-};
+use crate::manifest::{Artifact, BackupId, Commit, Encoding, FORMAT, Facts, Manifest, Sealed};
 use crate::pipeline::{SealOptions, seal};
 use crate::repository::BackupWriter;
 use crate::source::Capture;
@@ -44,6 +44,8 @@ pub(super) struct Run<'a> {
     pub missing: Vec<String>,
     pub warnings: Vec<String>,
     pub commit: Option<Commit>,
+    /// Why not everything that was stopped runs again. The backup is none the worse for that.
+    pub not_resumed: Option<Error>,
 }
 
 impl Executor for Run<'_> {
@@ -51,12 +53,23 @@ impl Executor for Run<'_> {
         match step {
             Step::Capture { artifact } => self.capture_all(std::slice::from_ref(artifact)).await,
             Step::CaptureTogether { artifacts } => self.capture_all(artifacts).await,
+            Step::Quiesce { containers } => self.quiesce(containers).await,
+            Step::Resume { containers } => {
+                self.not_resumed = resume(self.context, self.id.as_str(), containers)
+                    .await
+                    .err()
+                    .or(self.not_resumed.take());
+                Ok(())
+            }
             Step::Commit { .. } => self.commit().await,
             _ => Err(Error::failed("a backup has no such step")),
         }
     }
 
-    async fn undo(&mut self, _: &Step) -> Result<()> {
+    async fn undo(&mut self, step: &Step) -> Result<()> {
+        if let Step::Quiesce { containers } = step {
+            return resume(self.context, self.id.as_str(), containers).await;
+        }
         match self.writer.take() {
             Some(writer) => writer.abandon().await,
             None => Ok(()),
@@ -109,6 +122,17 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Stops or pauses containers, once it is known that their volumes can be read.
+    async fn quiesce(&self, containers: &[Quiesced]) -> Result<()> {
+        for planned in &self.sources {
+            if let Source::Volume(volume) = &planned.source {
+                volume.prepare().await?;
+            }
+        }
+        let image = some_image(self.context, self.stack).await?;
+        quiesce(self.context, self.id, &self.stack.name, &image, containers).await
+    }
+
     /// Captures one artifact; that it failed is no error where a partial backup is allowed.
     async fn attempt(&self, name: &ArtifactName) -> Result<Captured> {
         match self.capture(name).await {
@@ -132,8 +156,7 @@ impl Run<'_> {
             expected: self.previous.get(name).map(|(_, stored)| *stored),
         });
         let capture = source.start(self.options.compress, self.level()).await?;
-        let notes = capture.notes().to_vec();
-        let (sealed, facts) = self.store(source, capture, self.context.now()).await?;
+        let (sealed, facts, notes) = self.store(source, capture, self.context.now()).await?;
         self.observer.observe(&Event::ArtifactFinished {
             artifact: name.to_string(),
             raw_size: sealed.artifact().raw_size,
@@ -179,7 +202,7 @@ impl Run<'_> {
         source: &Planned,
         mut capture: Capture,
         started: DateTime<Utc>,
-    ) -> Result<(Sealed, serde_json::Value)> {
+    ) -> Result<(Sealed, serde_json::Value, Vec<String>)> {
         let writer = self
             .writer
             .as_ref()
@@ -218,9 +241,11 @@ impl Run<'_> {
             Err(error) => {
                 upload.abort().await;
                 // A program that failed leaves a stream that is too short; its own words say why.
-                let said = match ended {
-                    true => capture.finish(serde_json::Value::Null).await.err(),
-                    false => None,
+                let said = if ended {
+                    capture.finish(serde_json::Value::Null).await.err()
+                } else {
+                    capture.abort().await;
+                    None
                 };
                 return Err(said.unwrap_or(error));
             }
@@ -228,7 +253,7 @@ impl Run<'_> {
         let name = capture.name().clone();
         let media_type = capture.media_type().to_owned();
         let method = capture.method().map(str::to_owned);
-        let (proof, facts) = match capture.finish(measured.inspection.facts).await {
+        let ended = match capture.finish(measured.inspection.facts).await {
             Ok(ended) => ended,
             Err(error) => {
                 upload.abort().await;
@@ -236,31 +261,28 @@ impl Run<'_> {
             }
         };
         let objects = upload.finish().await?;
-        let service = source.service();
+        let origin = source.origin();
         let sealed = Sealed::new(
-            &proof,
+            &ended.proof,
             Artifact {
                 source: name.source_kind(),
                 name,
-                container_id: service.container_id.clone(),
-                image: service.image.clone(),
-                image_digest: service
-                    .image_digest
-                    .clone()
-                    .unwrap_or_else(|| service.image_id.clone()),
+                container_id: origin.container_id,
+                image: origin.image,
+                image_digest: origin.image_digest,
                 engine_version: source.version().to_owned(),
                 media_type,
                 encoding,
-                raw_size: measured.raw_size,
+                raw_size: ended.raw_size.unwrap_or(measured.raw_size),
                 stored_size: measured.stored_size,
                 objects,
                 started,
                 finished: self.context.now(),
-                consistency: Consistency::Snapshot,
+                consistency: source.consistency(),
                 method,
             },
         )?;
-        Ok((sealed, facts))
+        Ok((sealed, ended.facts, ended.notes))
     }
 
     async fn commit(&mut self) -> Result<()> {
@@ -308,7 +330,9 @@ impl Run<'_> {
     pub(super) async fn give_up(&self) {
         let mut done: Vec<&str> = Vec::new();
         for source in &self.sources {
-            let service = source.service().name.as_str();
+            let Some(service) = source.name.service() else {
+                continue;
+            };
             if done.contains(&service) {
                 continue;
             }
@@ -329,7 +353,11 @@ impl Run<'_> {
                 Source::Redis { server, .. } => {
                     let _ = server.end_processes(false).await;
                 }
+                Source::Volume(_) => {}
             }
+        }
+        if let Ok(engine) = self.context.engine() {
+            let _ = engine.end_scratches(self.id.as_str()).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! What every operation is given: the clock, random bytes, the engine, and the word to stop.
 
+use super::helpers::HelperProgram;
 use crate::docker::Engine;
 use crate::docker::owner::Owner;
 use crate::error::{Error, OrFail, Result};
@@ -21,6 +22,8 @@ pub struct Context {
     pub state: PathBuf,
     /// This machine's name, for manifests.
     pub host: String,
+    /// What is run next to volumes.
+    pub helper: HelperProgram,
 }
 
 impl Context {

@@ -2,24 +2,31 @@
 
 use super::Context;
 use super::backup::BackupRequest;
+use super::lock::Claim;
+use super::quiesce;
 use super::sources::{SourceOptions, SourceService, end_dead_sessions, ready_redis, ready_server};
+use super::volume_source::VolumeSource;
+use super::volumes::{Store, Stores};
+use crate::docker::quiesce::Quiesced;
 use crate::error::{Error, Kind, Result, nearest};
-use crate::manifest::BackupId;
+use crate::manifest::{BackupId, Consistency};
 use crate::source::postgres::{Database, Server};
 use crate::source::{Capability, Capture, redis};
-use crate::stack::{ArtifactName, Compress, Service, SourceKind, encode};
+use crate::stack::{ArtifactName, Compress, Quiesce, Service, SourceKind, encode};
 
 /// One artifact that is going to be captured.
 pub(super) struct Planned {
     pub name: ArtifactName,
-    pub capability: Capability,
     pub source: Source,
+    /// Whether its containers are stopped for it alone, since others are captured while they run.
+    pub alone: bool,
 }
 
 /// What it is captured from.
 pub(super) enum Source {
     Postgres {
         server: Server,
+        capability: Capability,
         /// The server's version, as it says.
         version: String,
         /// Whether the globals may hold password verifiers.
@@ -29,16 +36,41 @@ pub(super) enum Source {
     },
     Redis {
         server: redis::Server,
+        capability: Capability,
         survey: Box<redis::Survey>,
     },
+    Volume(Box<VolumeSource>),
+}
+
+/// Where an artifact came from, for the manifest; a volume is of no container.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    pub container_id: String,
+    pub image: String,
+    pub image_digest: String,
 }
 
 impl Planned {
     /// The container that it comes from.
-    pub(super) fn service(&self) -> &Service {
-        match &self.source {
+    pub(super) fn origin(&self) -> Origin {
+        let service = match &self.source {
             Source::Postgres { server, .. } => server.service(),
             Source::Redis { server, .. } => server.service(),
+            Source::Volume(_) => return Origin::default(),
+        };
+        let digest = service.image_digest.as_ref();
+        Origin {
+            container_id: service.container_id.clone(),
+            image: service.image.clone(),
+            image_digest: digest.unwrap_or(&service.image_id).clone(),
+        }
+    }
+
+    /// How consistent it is going to be.
+    pub(super) fn consistency(&self) -> Consistency {
+        match &self.source {
+            Source::Postgres { .. } | Source::Redis { .. } => Consistency::Snapshot,
+            Source::Volume(volume) => volume.consistency,
         }
     }
 
@@ -47,32 +79,44 @@ impl Planned {
         match &self.source {
             Source::Postgres { version, .. } => version,
             Source::Redis { survey, .. } => &survey.version,
+            Source::Volume(volume) => volume.driver(),
         }
     }
 
     /// Starts the capture.
     pub(super) async fn start(&self, compress: Compress, level: u8) -> Result<Capture> {
-        let transport = self.capability.capture_transport(compress, level);
         match &self.source {
             Source::Postgres {
                 server,
+                capability,
                 database: Some(database),
                 ..
             } => {
+                let transport = capability.capture_transport(compress, level);
                 let capture = server.dump(database, transport).await?;
                 Ok(Capture::Postgres(Box::new(capture)))
             }
             Source::Postgres {
                 server,
+                capability,
                 may_read_passwords,
                 ..
             } => {
+                let transport = capability.capture_transport(compress, level);
                 let capture = server.dump_globals(*may_read_passwords, transport).await?;
                 Ok(Capture::Postgres(Box::new(capture)))
             }
-            Source::Redis { server, survey } => {
-                let capture = server.capture(survey, self.capability, compress, level);
+            Source::Redis {
+                server,
+                capability,
+                survey,
+            } => {
+                let capture = server.capture(survey, *capability, compress, level);
                 Ok(Capture::Redis(Box::new(capture.await?)))
+            }
+            Source::Volume(volume) => {
+                let capture = volume.start(self.name.clone(), level).await?;
+                Ok(Capture::Volume(Box::new(capture)))
             }
         }
     }
@@ -83,17 +127,26 @@ pub(super) struct Inventory {
     pub planned: Vec<Planned>,
     /// Services that could not be asked, where a partial backup is allowed; and why.
     pub missing: Vec<String>,
+    /// What is stopped or paused while everything is captured.
+    pub together: Vec<Quiesced>,
+    /// What is stopped or paused for the data folders of databases, afterwards.
+    pub alone: Vec<Quiesced>,
 }
 
 /// Asks every service what it holds. Everything that can be known to fail fails here, before a byte is written.
 pub(super) async fn inventory(
     context: &Context,
     request: &BackupRequest,
-    options: &SourceOptions,
-    services: &[SourceService],
-    id: &BackupId,
+    claim: &Claim<'_>,
     locked: bool,
 ) -> Result<Inventory> {
+    let Claim {
+        stack,
+        services,
+        options,
+        run: id,
+        ..
+    } = *claim;
     let (mut planned, mut missing) = (Vec::new(), Vec::new());
     let excluded =
         |name: &ArtifactName| options.exclude.iter().any(|pattern| name.matches(pattern));
@@ -141,17 +194,29 @@ pub(super) async fn inventory(
             }
         }
     }
-    for pattern in &request.only {
-        let is_planned = planned.iter().any(|planned| planned.name.matches(pattern));
-        if !is_planned && missing.is_empty() {
-            let near = nearest(pattern, seen.iter().map(String::as_str));
-            let error = Error::usage(format!("nothing of the stack is called {pattern:?}"));
-            return Err(error.hint(match near.is_empty() {
-                true => format!("the stack has {}", seen.join(", ")),
-                false => format!("did you mean {}?", near.join(" or ")),
-            }));
+    let stores = Stores::of(context.engine()?).await?;
+    let mut volumes = Vec::new();
+    for store in stores.of_stack(stack, services, &options.include)? {
+        let name = store.artifact();
+        seen.push(name.to_string());
+        // A database's own files are covered by its dump, unless somebody asks for just them.
+        let asked_for = request.only.contains(&name.to_string());
+        if wanted(&name) && (store.covered_by.is_none() || asked_for) {
+            volumes.push(store);
         }
     }
+    for store in &volumes {
+        planned.push(volume(context, store, request.quiesce, id)?);
+    }
+    let quiesced = |covered: bool| {
+        let of_kind = volumes
+            .iter()
+            .filter(|store| store.covered_by.is_some() == covered);
+        quiesce::containers(of_kind, &stores.stacks, request.quiesce)
+    };
+    let (together, alone) = (quiesced(false)?, quiesced(true)?);
+    refuse_stopped_servers(&together, services, &planned)?;
+    check_patterns(&request.only, &planned, &seen, &missing)?;
     if planned.is_empty() && !missing.is_empty() {
         return Err(Error::failed(format!(
             "nothing could be captured: {}",
@@ -163,7 +228,93 @@ pub(super) async fn inventory(
             "everything of this stack is excluded: there is nothing to back up",
         ));
     }
-    Ok(Inventory { planned, missing })
+    Ok(Inventory {
+        planned,
+        missing,
+        together,
+        alone,
+    })
+}
+
+/// Whoever asks for something by a name shall get it.
+fn check_patterns(
+    only: &[String],
+    planned: &[Planned],
+    seen: &[String],
+    missing: &[String],
+) -> Result<()> {
+    for pattern in only {
+        let is_planned = planned.iter().any(|planned| planned.name.matches(pattern));
+        if !is_planned && missing.is_empty() {
+            let near = nearest(pattern, seen.iter().map(String::as_str));
+            let error = Error::usage(format!("nothing of the stack is called {pattern:?}"));
+            return Err(error.hint(match near.is_empty() {
+                true => format!("the stack has {}", seen.join(", ")),
+                false => format!("did you mean {}?", near.join(" or ")),
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// A volume that is going to be captured.
+///
+/// # Errors
+/// Failed for the data folder of a database that would go on running.
+fn volume(
+    context: &Context,
+    store: &Store,
+    asked: Option<Quiesce>,
+    id: &BackupId,
+) -> Result<Planned> {
+    let consistency = quiesce::consistency(store, asked)?;
+    if let Some(covered) = &store.covered_by
+        && consistency == Consistency::Live
+    {
+        return Err(Error::failed(format!(
+            "{} holds the data of service {}, which runs: files that are read one after another are no backup of it",
+            store.artifact(),
+            covered.service
+        ))
+        .hint(format!(
+            "its backup is {}; --quiesce stop archives the files while the service is stopped",
+            covered.folder()
+        )));
+    }
+    Ok(Planned {
+        name: store.artifact(),
+        alone: store.covered_by.is_some(),
+        source: Source::Volume(Box::new(VolumeSource::new(
+            context,
+            store.clone(),
+            consistency,
+            id,
+        )?)),
+    })
+}
+
+/// A server that is captured cannot be stopped meanwhile.
+fn refuse_stopped_servers(
+    stopped: &[Quiesced],
+    services: &[SourceService],
+    planned: &[Planned],
+) -> Result<()> {
+    for one in stopped {
+        let is_server = services
+            .iter()
+            .any(|source| source.service.container_id == one.container_id);
+        let is_planned = planned
+            .iter()
+            .any(|planned| planned.name.service() == Some(&one.service));
+        if is_server && is_planned {
+            return Err(Error::usage(format!(
+                "service {} is captured while it runs, and would be stopped for a volume that it writes to",
+                one.service
+            ))
+            .hint("label it lifeboat.quiesce=none, exclude that volume, or back the two up one after the other with --only"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether something of a service's folder may be what `pattern` names: the folder, more or less of it, or a bare name.
@@ -173,7 +324,7 @@ fn concerns(pattern: &str, folder: &str) -> bool {
             .strip_prefix(outer)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    !pattern.contains('/') && pattern != "postgres" && pattern != "redis"
+    !pattern.contains('/') && !["postgres", "redis", "volume", "bind"].contains(&pattern)
         || below(pattern, folder)
         || below(folder, pattern)
 }
@@ -208,9 +359,10 @@ async fn postgres(
                     database: database.name.clone(),
                 },
             },
-            capability,
+            alone: false,
             source: Source::Postgres {
                 server: server.clone(),
+                capability,
                 version: survey.version.clone(),
                 may_read_passwords: survey.may_read_passwords,
                 database,
@@ -248,9 +400,10 @@ async fn snapshot(
         name: ArtifactName::Redis {
             service: service.name.clone(),
         },
-        capability,
+        alone: false,
         source: Source::Redis {
             server,
+            capability,
             survey: Box::new(survey),
         },
     })

@@ -3,8 +3,9 @@
 use super::Context;
 use super::journal::{self, Unfinished};
 use super::plan::Step;
+use super::quiesce::resume_stack;
 use super::snapshots::Snapshots;
-use super::sources::{SourceOptions, SourceService, first_image};
+use super::sources::{SourceOptions, SourceService, some_image};
 use crate::docker::lock::StackLock;
 use crate::error::Result;
 use crate::event::{Event, Observer};
@@ -44,7 +45,7 @@ impl Claim<'_> {
         let owner = context.owner(self.run)?;
         let stack = self.stack.name.as_str();
         // An image that is on the engine for sure: the lock is a container, never started.
-        let image = first_image(self.services, self.stack)?;
+        let image = &some_image(context, self.stack).await?;
         let lock = match self.wait {
             None => engine.lock(stack, &owner, image, self.operation).await?,
             Some(wait) => {
@@ -55,7 +56,11 @@ impl Claim<'_> {
         };
         // What stays is swept by the next run.
         let _ = engine.sweep().await;
-        match self.put_all_right(context).await {
+        let put_right = async {
+            resume_stack(context, stack, self.observer).await?;
+            self.put_all_right(context).await
+        };
+        match put_right.await {
             Ok(()) => Ok(lock),
             Err(error) => {
                 release(Some(lock), self.observer).await;

@@ -3,10 +3,11 @@
 use super::Context;
 use super::journal::Journal;
 use crate::docker::lock::StackLock;
+use crate::docker::quiesce::Quiesced;
 use crate::error::Result;
 use crate::event::{Event, Observer};
 use crate::source::redis::Layout;
-use crate::stack::ArtifactName;
+use crate::stack::{ArtifactName, Quiesce};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -45,6 +46,16 @@ pub enum Step {
     CaptureTogether {
         /// The artifacts.
         artifacts: Vec<ArtifactName>,
+    },
+    /// Stop or pause containers while their volumes are read. Undone by starting them.
+    Quiesce {
+        /// The containers, in the order in which they are started again.
+        containers: Vec<Quiesced>,
+    },
+    /// Start them again.
+    Resume {
+        /// The containers, in the order in which they are started.
+        containers: Vec<Quiesced>,
     },
     /// Make the backup exist.
     Commit {
@@ -174,6 +185,24 @@ impl fmt::Display for Step {
             Self::CaptureTogether { artifacts } => {
                 let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
                 write!(f, "capture side by side {}", names.join(", "))
+            }
+            Self::Quiesce { containers } => {
+                let done: Vec<String> = containers
+                    .iter()
+                    .rev()
+                    .map(|one| match one.how {
+                        Quiesce::Stop => format!("stop {}", one.container_name),
+                        Quiesce::Pause => format!("pause {}", one.container_name),
+                    })
+                    .collect();
+                f.write_str(&done.join(", "))
+            }
+            Self::Resume { containers } => {
+                let names: Vec<&str> = containers
+                    .iter()
+                    .map(|one| one.container_name.as_str())
+                    .collect();
+                write!(f, "start again {}", names.join(", "))
             }
             Self::Commit { repository } => write!(f, "commit the backup to {repository}"),
             Self::Verify { artifact } => write!(f, "verify the stored bytes of {artifact}"),

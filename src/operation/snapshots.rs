@@ -8,7 +8,7 @@ use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId};
 use crate::repository::Backup;
 use crate::source::redis::{self, DataFolder, Layout, RESTORING, RdbFacts, Workplace};
-use crate::stack::Service;
+use crate::stack::{Service, Volume};
 use std::time::Instant;
 
 /// Who puts files in place, and where.
@@ -102,7 +102,10 @@ impl Snapshots<'_> {
         let owner = self
             .at_work(&present, async |work| work.owner().await)
             .await?;
-        self.context.engine()?.create_volume(volume).await?;
+        self.context
+            .engine()?
+            .create_volume(&Volume::plain(volume))
+            .await?;
         let folder = format!("{RESTORING}{}", self.run);
         let place = present.in_volume(volume);
         self.at_work(&place, async |work| {

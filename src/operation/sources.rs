@@ -1,11 +1,13 @@
 //! Which stack is meant, and what of it can be captured.
 
 use super::Context;
+use super::helpers::helper_image;
+use super::volumes::Stores;
 use crate::docker::Engine;
 use crate::error::{Error, Result, nearest};
 use crate::source::postgres::{self, Server};
 use crate::source::{Credentials, redis};
-use crate::stack::{Compress, Service, SourceKind, Stack};
+use crate::stack::{Compress, Service, SourceKind, Stack, Volume};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub(super) const READY_DEADLINE: Duration = Duration::from_mins(1);
 pub struct SourceOptions {
     /// Artifacts that are left out, by name or folder.
     pub exclude: Vec<String>,
+    /// Folders that are captured like volumes: `bind:/path`.
+    pub include: Vec<String>,
     /// Credentials by service.
     pub credentials: BTreeMap<String, Credentials>,
     /// Where bytes are compressed.
@@ -37,10 +41,11 @@ pub type SourcesByStack = BTreeMap<String, SourceOptions>;
 /// # Errors
 /// Usage, with the nearest names, where there is no such stack or the name is missing and needed.
 pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
-    let stacks = engine.containers().await?;
+    let Stores { stacks, volumes } = Stores::of(engine).await?;
+    let stacks = with_volumes_alone(stacks, &volumes);
     let mut with_sources = Vec::new();
     for stack in &stacks {
-        if !source_services(engine, stack).await?.is_empty() {
+        if has_volumes(stack, &volumes) || !source_services(engine, stack).await?.is_empty() {
             with_sources.push(stack.name.as_str());
         }
     }
@@ -51,7 +56,7 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
             [only] => stacks.iter().find(|stack| stack.name == only),
             [] => {
                 return Err(Error::usage(format!(
-                    "no container on the engine at {} looks like a database",
+                    "nothing on the engine at {} looks like a database, and there is no volume",
                     engine.endpoint()
                 ))
                 .hint(LABEL_HINT));
@@ -76,9 +81,30 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
         } else if with_sources.is_empty() {
             error.hint("docker compose ls shows what runs here")
         } else {
-            error.hint(format!("the stacks with a database are {}", names()))
+            error.hint(format!("the stacks with data are {}", names()))
         }
     })
+}
+
+/// The stacks, those that have volumes and no container any more among them.
+fn with_volumes_alone(mut stacks: Vec<Stack>, volumes: &[Volume]) -> Vec<Stack> {
+    for project in volumes.iter().filter_map(Volume::project) {
+        if !stacks.iter().any(|stack| stack.name == project) {
+            stacks.push(Stack {
+                name: project.to_owned(),
+                services: Vec::new(),
+            });
+        }
+    }
+    stacks
+}
+
+fn has_volumes(stack: &Stack, volumes: &[Volume]) -> bool {
+    let mut mounts = stack.services.iter().flat_map(|service| &service.mounts);
+    mounts.any(|mount| mount.volume.is_some())
+        || volumes
+            .iter()
+            .any(|volume| volume.project() == Some(&stack.name))
 }
 
 /// A service that can be captured.
@@ -113,17 +139,12 @@ pub async fn source_services(engine: &Engine, stack: &Stack) -> Result<Vec<Sourc
     Ok(found)
 }
 
-/// An image of the stack's that is on the engine for sure.
-///
-/// # Errors
-/// Usage where the stack has no database.
-pub(super) fn first_image<'a>(services: &'a [SourceService], stack: &Stack) -> Result<&'a str> {
-    let first = services.first().ok_or_else(|| {
-        Error::usage(format!("stack {} has no database", stack.name)).hint(
-            "label the container lifeboat.source=postgres or lifeboat.source=redis if it is one",
-        )
-    })?;
-    Ok(&first.service.image_id)
+/// An image that is on the engine for sure: the stack's own, else lifeboat's.
+pub(super) async fn some_image(context: &Context, stack: &Stack) -> Result<String> {
+    match stack.services.first() {
+        Some(service) => Ok(service.image_id.clone()),
+        None => Ok(helper_image(context, context.engine()?).await?.id),
+    }
 }
 
 /// A database is captured and restored while it runs.

@@ -1,7 +1,7 @@
 //! A source's stream into what is stored.
 
 use super::halves::{self, Input, Measured, Outlet, Output, Pieces};
-use super::inspector::Inspector;
+use super::inspector::{Inspection, Inspector};
 use super::zstandard::{FrameReader, FrameWriter};
 use crate::error::{Error, Kind, Result};
 use std::ops::RangeInclusive;
@@ -21,6 +21,9 @@ pub enum Incoming {
     Raw,
     /// Compressed beside the producer, as whole zstd frames.
     Zstd,
+    /// The same, by lifeboat's own program, which counts and digests what it compresses: it is not decoded again
+    /// on its way, at a level that needs nothing else. A third of the time of a volume's backup would go there.
+    Proven,
 }
 
 /// How a stream is sealed.
@@ -53,12 +56,15 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
                 .hint("levels are 1 (fast) to 19 (small)"),
         );
     }
+    if incoming == Incoming::Proven {
+        return Ok(halves::beside(|pieces, _| count(pieces)));
+    }
     let encoded_here = incoming == Incoming::Raw || level > TRANSPORT_LEVEL;
     let work = move |pieces: &mut Pieces, outlet: &Outlet| {
         let worker = Worker {
             inspector,
             reader: match incoming {
-                Incoming::Raw => None,
+                Incoming::Raw | Incoming::Proven => None,
                 Incoming::Zstd => Some(FrameReader::new()?),
             },
             writer: if encoded_here {
@@ -80,6 +86,22 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
         halves::through(work)
     } else {
         halves::beside(work)
+    })
+}
+
+/// Counts what passes as it is. How long it is uncompressed, its producer knows.
+fn count(pieces: &mut Pieces) -> Result<Measured> {
+    let mut stored_size = 0;
+    while let Some(bytes) = pieces.next()? {
+        stored_size += bytes.len() as u64;
+    }
+    Ok(Measured {
+        raw_size: 0,
+        stored_size,
+        inspection: Inspection {
+            raw_size: 0,
+            facts: serde_json::Value::Null,
+        },
     })
 }
 

@@ -139,7 +139,7 @@ fn a_seal_and_its_unseal_give_the_same_bytes() {
         (Incoming::Zstd, 12, 1),
     ] {
         let transport = match incoming {
-            Incoming::Raw => raw.clone(),
+            Incoming::Raw | Incoming::Proven => raw.clone(),
             Incoming::Zstd => compress(&raw, 1),
         };
         let options = options(incoming, level, threads);
@@ -327,7 +327,7 @@ fn an_inspectors_error_stops_the_producer() {
     let transport = compress(&raw, 1);
     for (incoming, level) in [(Incoming::Raw, 1), (Incoming::Zstd, 1), (Incoming::Zstd, 5)] {
         let bytes = Bytes::from(match incoming {
-            Incoming::Raw => raw.clone(),
+            Incoming::Raw | Incoming::Proven => raw.clone(),
             Incoming::Zstd => transport.clone(),
         });
         let (pushed, ended) = run(async {
@@ -433,7 +433,7 @@ fn a_slow_reader_slows_the_producer_down() {
         let mut noise = vec![0; 64 * 1024];
         getrandom::fill(&mut noise).unwrap();
         match incoming {
-            Incoming::Raw => Bytes::from(noise),
+            Incoming::Raw | Incoming::Proven => Bytes::from(noise),
             Incoming::Zstd => Bytes::from(compress(&noise, 1)),
         }
     };

@@ -103,7 +103,7 @@ pub fn object_key(name: &ArtifactName, encodings: &[Encoding], index: usize) -> 
         ArtifactName::Database { .. } => ".dump",
         ArtifactName::Globals { .. } => ".sql",
         ArtifactName::Redis { .. } => ".rdb",
-        ArtifactName::Volume { .. } => ".tar",
+        ArtifactName::Volume { .. } | ArtifactName::Bind { .. } => ".tar",
     });
     for encoding in encodings {
         key.push_str(match encoding {

@@ -1,6 +1,6 @@
 //! A running capture of one artifact, whatever it is of.
 
-use super::{postgres, redis};
+use super::{postgres, redis, volume};
 use crate::error::Result;
 use crate::pipeline::{Incoming, Inspector};
 use crate::proof::Proof;
@@ -13,6 +13,20 @@ pub enum Capture {
     Postgres(Box<postgres::Capture>),
     /// A snapshot.
     Redis(Box<redis::Capture>),
+    /// A volume's archive.
+    Volume(Box<volume::Capture>),
+}
+
+/// What is known at the proven end of a capture.
+pub struct Ended {
+    /// Evidence that every byte was read.
+    pub proof: Proof,
+    /// What the facts shall say.
+    pub facts: serde_json::Value,
+    /// How long the stream is uncompressed, in bytes, where its producer counted.
+    pub raw_size: Option<u64>,
+    /// What the person should know, for the manifest's notes.
+    pub notes: Vec<String>,
 }
 
 impl Capture {
@@ -21,6 +35,7 @@ impl Capture {
         match self {
             Self::Postgres(capture) => &capture.name,
             Self::Redis(capture) => &capture.name,
+            Self::Volume(capture) => &capture.name,
         }
     }
 
@@ -29,6 +44,7 @@ impl Capture {
         match self {
             Self::Postgres(capture) => capture.media_type,
             Self::Redis(_) => redis::RDB_MEDIA_TYPE,
+            Self::Volume(_) => crate::archive::MEDIA_TYPE,
         }
     }
 
@@ -37,22 +53,15 @@ impl Capture {
         match self {
             Self::Postgres(capture) => capture.incoming,
             Self::Redis(capture) => capture.incoming,
+            Self::Volume(capture) => capture.incoming,
         }
     }
 
     /// Which of several ways was taken, and why, where there are several.
     pub fn method(&self) -> Option<&str> {
         match self {
-            Self::Postgres(_) => None,
+            Self::Postgres(_) | Self::Volume(_) => None,
             Self::Redis(capture) => Some(&capture.method),
-        }
-    }
-
-    /// What could not be learned, for the manifest's notes.
-    pub fn notes(&self) -> &[String] {
-        match self {
-            Self::Postgres(capture) => &capture.notes,
-            Self::Redis(capture) => &capture.notes,
         }
     }
 
@@ -61,6 +70,7 @@ impl Capture {
         match self {
             Self::Postgres(capture) => capture.inspector(),
             Self::Redis(capture) => capture.inspector(),
+            Self::Volume(capture) => capture.inspector(),
         }
     }
 
@@ -69,6 +79,7 @@ impl Capture {
         match self {
             Self::Postgres(capture) => capture.next().await,
             Self::Redis(capture) => capture.next().await,
+            Self::Volume(capture) => capture.next().await,
         }
     }
 
@@ -76,10 +87,25 @@ impl Capture {
     ///
     /// # Errors
     /// With the program's own last words where it failed.
-    pub async fn finish(self, inspected: serde_json::Value) -> Result<(Proof, serde_json::Value)> {
-        match self {
-            Self::Postgres(capture) => capture.finish(inspected).await,
-            Self::Redis(capture) => capture.finish(inspected).await,
+    pub async fn finish(self, inspected: serde_json::Value) -> Result<Ended> {
+        let (notes, ended) = match self {
+            Self::Postgres(capture) => (capture.notes.clone(), capture.finish(inspected).await?),
+            Self::Redis(capture) => (capture.notes.clone(), capture.finish(inspected).await?),
+            Self::Volume(capture) => return capture.finish(inspected).await,
+        };
+        let (proof, facts) = ended;
+        Ok(Ended {
+            proof,
+            facts,
+            raw_size: None,
+            notes,
+        })
+    }
+
+    /// Gives the capture up; what still runs in a container under the run's name is ended by its source.
+    pub async fn abort(self) {
+        if let Self::Volume(capture) = self {
+            capture.abort().await;
         }
     }
 }

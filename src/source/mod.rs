@@ -4,11 +4,12 @@
 
 pub mod postgres;
 pub mod redis;
+pub mod volume;
 
 mod capability;
 mod capture;
 mod credentials;
 
 pub use capability::Capability;
-pub use capture::Capture;
+pub use capture::{Capture, Ended};
 pub use credentials::Credentials;

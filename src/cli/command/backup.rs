@@ -20,6 +20,7 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
         allow_partial: arguments.allow_partial,
         level: arguments.level,
         wait: arguments.wait.wait.map(Duration::from_secs),
+        quiesce: arguments.quiesce.map(Into::into),
         trigger: "manual".to_owned(),
         dry_run: arguments.dry_run,
     };

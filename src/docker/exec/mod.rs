@@ -43,6 +43,7 @@ pub use command::{Command, Transport};
 pub use consumer::{Consumer, ConsumerEnd};
 pub use duplex::{Duplex, Stderr};
 pub use producer::Producer;
+pub(in crate::docker) use reader::LastWords;
 
 use crate::docker::Engine;
 use crate::error::{Error, Result};

@@ -109,10 +109,10 @@ impl Scanner {
 
 /// The last [`LAST_WORDS`] bytes of a stream.
 #[derive(Default)]
-pub(super) struct LastWords(BytesMut);
+pub(in crate::docker) struct LastWords(BytesMut);
 
 impl LastWords {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::docker) fn push(&mut self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(LAST_WORDS)..];
         let room = LAST_WORDS - bytes.len();
         if self.0.len() > room {
@@ -130,7 +130,7 @@ impl LastWords {
     }
 
     /// The last few lines that say something, on one line, for a message.
-    pub(super) fn brief(&self) -> String {
+    pub(in crate::docker) fn brief(&self) -> String {
         let text = self.text();
         let mut lines: Vec<&str> = text
             .lines()

@@ -19,7 +19,7 @@ pub use globals::{Replay, missing_roles};
 pub use load::Part;
 pub use parallel::{List, Phases, Worker, phases};
 pub use properties::{Extension, Grant, Properties, Setting};
-pub use recognise::{is_postgres, might_be_postgres};
+pub use recognise::{data_folders, is_postgres, might_be_postgres};
 pub use server::{Database, Server, Survey};
 pub use session::Session;
 pub use swap::{Marked, Role, derived_name, drop_database, marked, swap};

@@ -48,3 +48,12 @@ pub async fn is_postgres(engine: &Engine, service: &Service) -> Result<bool> {
         .await
         .is_ok_and(|output| output.status == 0))
 }
+
+/// Where a server has its data, as far as its container's description tells: folders in the container. Images from
+/// 18 on have a folder of their version (docker-library/postgres#1259).
+pub fn data_folders(service: &Service) -> Vec<String> {
+    match service.env.get("PGDATA") {
+        Some(folder) => vec![folder.clone()],
+        None => vec!["/var/lib/postgresql/data".to_owned()],
+    }
+}

@@ -350,6 +350,7 @@ mod tests {
             volume: volume.map(str::to_owned),
             folder: folder.map(str::to_owned),
             destination: destination.to_owned(),
+            read_only: false,
         };
         let mounts = [
             mount(Some("outer"), None, "/data"),

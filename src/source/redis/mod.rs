@@ -28,7 +28,7 @@ pub use capture::{Capture, RDB_MEDIA_TYPE, SnapshotFacts, snapshot_facts};
 pub use folder::{BEFORE, DataFolder, RESTORING, UNDONE, Workplace};
 pub use layout::Layout;
 pub use rdb::RdbFacts;
-pub use recognise::{is_redis, might_be_redis};
+pub use recognise::{data_folders, is_redis, might_be_redis};
 pub use server::Server;
 pub use survey::Survey;
 pub use version::preflight;

@@ -58,3 +58,17 @@ pub async fn is_redis(engine: &Engine, service: &Service) -> Result<bool> {
         .await
         .is_ok_and(|output| output.status == 0))
 }
+
+/// Where a server has its data, as far as its container's description tells: a folder in the container.
+pub fn data_folders(service: &Service) -> Vec<String> {
+    let words: Vec<&str> = service
+        .command
+        .iter()
+        .flat_map(|argument| argument.split_whitespace())
+        .collect();
+    let said = words
+        .windows(2)
+        .find(|pair| pair[0] == "--dir")
+        .map(|pair| pair[1].to_owned());
+    vec![said.unwrap_or_else(|| "/data".to_owned())]
+}

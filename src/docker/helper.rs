@@ -1,0 +1,312 @@
+//! A container of lifeboat's own program next to volumes: bytes in, bytes out. What they mean is
+//! [`helper::protocol`](crate::helper::protocol)'s.
+//!
+//! It has no network, a read-only root, no log, no way to more rights, and of root's powers only those that reading
+//! or writing other users' files takes.
+
+use super::exec::LastWords;
+use super::image::HELPER_ROLE;
+use super::owner::Owner;
+use super::{Engine, failed, within};
+use crate::error::{Error, Result};
+use bollard::container::LogOutput;
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
+};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions,
+};
+use bytes::{Buf, Bytes};
+use chrono::TimeDelta;
+use futures_util::{Stream, StreamExt};
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// When a helper is a leftover whatever became of its owner: no volume takes so long.
+const LIFETIME: TimeDelta = TimeDelta::days(7);
+/// After so much silence the engine is asked whether the helper still runs: a connection can die without a word.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long the engine may take to answer when only a better message depends on it.
+const EXPLANATION: Duration = Duration::from_secs(5);
+/// What a helper may take of the machine's memory in bytes, the files that the kernel keeps for it among it.
+const MEMORY: i64 = 512 << 20;
+
+/// What a helper works on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HelperMount {
+    /// What is mounted.
+    pub place: Place,
+    /// The folder in the helper's container.
+    pub target: String,
+    /// Whether it is only read.
+    pub read_only: bool,
+}
+
+/// Where data is that a helper can reach.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A named volume.
+    Volume(String),
+    /// A folder of the engine's machine.
+    Folder(String),
+}
+
+/// How a helper is made.
+#[derive(Debug, Clone)]
+pub struct HelperOptions {
+    /// The image's id.
+    pub image: String,
+    /// The program in it, and its arguments.
+    pub command: Vec<String>,
+    /// Its environment: `NAME=value`.
+    pub environment: Vec<String>,
+    /// What it works on.
+    pub mounts: Vec<HelperMount>,
+    /// Whether what it writes may be kept in memory: then it has no limit of its own.
+    pub in_memory: bool,
+}
+
+/// A running helper. It ends by itself when nobody is attached to it any more; [`remove`](Self::remove) removes it,
+/// else [`Engine::sweep`] does.
+pub struct Helper {
+    id: String,
+    engine: Engine,
+    output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    input: Pin<Box<dyn AsyncWrite + Send>>,
+    stderr: LastWords,
+}
+
+impl Engine {
+    /// Creates, attaches to and starts a helper.
+    pub async fn helper(&self, owner: &Owner, options: &HelperOptions) -> Result<Helper> {
+        let now = self.time().await?;
+        let deadline = now.checked_add_signed(LIFETIME).unwrap_or(now);
+        let reads_only = options.mounts.iter().all(|mount| mount.read_only);
+        let capabilities: &[&str] = match reads_only {
+            true => &["DAC_READ_SEARCH"],
+            false => &[
+                "CHOWN",
+                "DAC_OVERRIDE",
+                "DAC_READ_SEARCH",
+                "FOWNER",
+                "FSETID",
+                "SETFCAP",
+            ],
+        };
+        let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let body = ContainerCreateBody {
+            image: Some(options.image.clone()),
+            entrypoint: Some(options.command.clone()),
+            cmd: Some(Vec::new()),
+            env: Some(options.environment.clone()),
+            user: Some("0:0".to_owned()),
+            labels: Some(owner.labels(HELPER_ROLE, deadline)),
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            // Whoever goes away ends the helper's input, and with it the helper.
+            stdin_once: Some(true),
+            tty: Some(false),
+            host_config: Some(HostConfig {
+                network_mode: Some("none".to_owned()),
+                readonly_rootfs: Some(true),
+                cap_drop: Some(strings(&["ALL"])),
+                cap_add: Some(strings(capabilities)),
+                // Volumes that SELinux keeps to one container could not be read otherwise.
+                security_opt: Some(strings(&["no-new-privileges", "label=disable"])),
+                memory: (!options.in_memory).then_some(MEMORY),
+                pids_limit: Some(64),
+                mounts: Some(options.mounts.iter().map(mount).collect()),
+                // Whatever passes would else be kept in the engine's own log file.
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("none".to_owned()),
+                    config: None,
+                }),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let name = format!("lifeboat-helper-{}", super::random_hex(8)?);
+        let id = self
+            .create(&name, body)
+            .await?
+            .ok_or_else(|| Error::failed(format!("the container name {name} is taken")))?;
+        match self.attach(&id).await {
+            Ok(helper) => Ok(helper),
+            Err(error) => {
+                // Why it could not be started matters more; what stays is swept later.
+                let _ = self.remove(&id).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn attach(&self, id: &str) -> Result<Helper> {
+        let options = AttachContainerOptionsBuilder::new()
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .stream(true)
+            .build();
+        let attach = self.client.attach_container(id, Some(options));
+        let attached = within("attach to lifeboat's helper", attach).await?;
+        let start = self
+            .client
+            .start_container(id, None::<StartContainerOptions>);
+        within("start lifeboat's helper", start).await?;
+        Ok(Helper {
+            id: id.to_owned(),
+            engine: self.clone(),
+            output: attached.output,
+            input: attached.input,
+            stderr: LastWords::default(),
+        })
+    }
+}
+
+/// A volume's own content is never hidden by what the image has there: the image has nothing.
+fn mount(mount: &HelperMount) -> Mount {
+    let (typ, source) = match &mount.place {
+        Place::Volume(name) => (MountType::VOLUME, name),
+        Place::Folder(path) => (MountType::BIND, path),
+    };
+    Mount {
+        target: Some(mount.target.clone()),
+        source: Some(source.clone()),
+        read_only: Some(mount.read_only),
+        volume_options: (typ == MountType::VOLUME).then(|| MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        typ: Some(typ),
+        ..Mount::default()
+    }
+}
+
+impl Helper {
+    /// The next bytes that it wrote. Nothing is lost when this is cancelled.
+    ///
+    /// # Errors
+    /// Where it ends: whoever reads knows by what it said that it was going to, and asks no more.
+    pub async fn next(&mut self) -> Result<Bytes> {
+        loop {
+            let Ok(item) = tokio::time::timeout(SILENCE, self.output.next()).await else {
+                if let Some(trouble) = self.trouble().await {
+                    return Err(self.died(&trouble));
+                }
+                continue;
+            };
+            if let Some(said) = self.taken(item).await? {
+                return Ok(said);
+            }
+        }
+    }
+
+    /// Sends it bytes, which are taken off the front, and reads meanwhile: what it wrote before it took all of them,
+    /// or `None` when it has.
+    pub async fn exchange(&mut self, bytes: &mut Bytes) -> Result<Option<Bytes>> {
+        while bytes.has_remaining() {
+            let said = tokio::select! {
+                wrote = self.input.write_buf(bytes) => match wrote {
+                    Ok(0) => return Err(self.cut().await),
+                    Ok(_) => continue,
+                    Err(cause) => return Err(self.cut().await.caused_by(cause)),
+                },
+                said = self.output.next() => said,
+            };
+            if let Some(said) = self.taken(said).await? {
+                return Ok(Some(said));
+            }
+        }
+        match self.input.flush().await {
+            Ok(()) => Ok(None),
+            Err(cause) => Err(self.cut().await.caused_by(cause)),
+        }
+    }
+
+    /// What came, where it is output; an error where the stream ended.
+    async fn taken(
+        &mut self,
+        item: Option<Result<LogOutput, bollard::errors::Error>>,
+    ) -> Result<Option<Bytes>> {
+        match item {
+            Some(Ok(LogOutput::StdOut { message })) => Ok((!message.is_empty()).then_some(message)),
+            Some(Ok(LogOutput::StdErr { message })) => {
+                self.stderr.push(&message);
+                Ok(None)
+            }
+            // No terminal is allocated: anything else is a frame that was torn when the connection was cut.
+            None | Some(Ok(_)) => Err(self.cut().await),
+            Some(Err(cause)) => Err(self.cut().await.caused_by(cause)),
+        }
+    }
+
+    /// Why the stream ended before the helper's work did.
+    async fn cut(&mut self) -> Error {
+        // A container's end is booked a moment after its streams are closed.
+        for _ in 0..20 {
+            if let Some(trouble) = self.trouble().await {
+                return self.died(&trouble);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Error::failed("the connection to lifeboat's helper was cut").hint(
+            "the engine was restarted, or a socket proxy between here and there ends silent streams; run again",
+        )
+    }
+
+    fn died(&self, trouble: &str) -> Error {
+        let words = self.stderr.brief();
+        let said = match words.is_empty() {
+            true => String::new(),
+            false => format!(": {words}"),
+        };
+        Error::failed(format!("lifeboat's helper {trouble}{said}"))
+    }
+
+    /// What happened to the container, where something did.
+    async fn trouble(&mut self) -> Option<String> {
+        let inspect = self
+            .engine
+            .client
+            .inspect_container(&self.id, None::<InspectContainerOptions>);
+        let state = match tokio::time::timeout(EXPLANATION, inspect).await.ok()? {
+            Ok(container) => container.state?,
+            Err(cause) if super::status(&cause) == Some(404) => {
+                return Some("was removed".to_owned());
+            }
+            Err(_) => return None,
+        };
+        if state.running == Some(true) {
+            return None;
+        }
+        let code = state.exit_code.unwrap_or_default();
+        Some(match state.oom_killed {
+            Some(true) => format!("ran out of memory (exit code {code})"),
+            _ => format!("ended with exit code {code}"),
+        })
+    }
+
+    /// Ends it and removes its container.
+    pub async fn remove(self) -> Result<()> {
+        let Self {
+            id, engine, input, ..
+        } = self;
+        drop(input);
+        engine.remove(&id).await
+    }
+}
+
+impl Engine {
+    /// Whether two engines are one: the same id, whatever they are reached by.
+    pub async fn id(&self) -> Result<String> {
+        let info = self.client.info();
+        let info = tokio::time::timeout(super::PLAIN_REQUEST, info)
+            .await
+            .map_err(|_| super::too_late("ask the engine who it is"))?;
+        let info = info.map_err(|cause| failed("ask the engine who it is", cause))?;
+        Ok(info.id.unwrap_or_default())
+    }
+}

@@ -1,0 +1,241 @@
+//! Stopping or pausing containers of the application for a while, so that they are started again whatever happens.
+//!
+//! What was running is written down before anything is stopped: on the engine, in the labels of a container that is
+//! never started, because the next run may come from another machine or be of a daemon in a container. The record
+//! counts for as long as its run holds the stack's lock; one that outlives it was left by a dead run, and whoever
+//! comes next starts what it names.
+
+use super::lock::{LOCK_ROLE, STACK_LABEL};
+use super::owner::Owner;
+use super::{Engine, Labelled, PLAIN_REQUEST, ROLE_LABEL, RUN_LABEL, failed, status, within};
+use crate::error::{Error, Result};
+use crate::stack::{Quiesce, Service};
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The role of a record.
+pub(super) const QUIESCED_ROLE: &str = "quiesced";
+/// The label of a record that holds what it names, as JSON.
+const CONTAINERS_LABEL: &str = "dev.lifeboat.quiesced";
+/// How long a container may take to be healthy again before the next one is started.
+const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
+/// How often that is asked.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A container that ran, and is stopped or paused for a while. Its id may change meanwhile: its labels find it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quiesced {
+    /// The container's id.
+    pub container_id: String,
+    /// The container's name.
+    pub container_name: String,
+    /// The Compose project, where it is of one.
+    pub project: Option<String>,
+    /// The Compose service, or the container's name.
+    pub service: String,
+    /// Which replica it is.
+    pub number: Option<String>,
+    /// What is done to it.
+    pub how: Quiesce,
+    /// Whether others wait for it to be healthy before they start.
+    pub awaited: bool,
+}
+
+impl Quiesced {
+    /// A container of a stack.
+    pub fn of(service: &Service, how: Quiesce, awaited: bool) -> Self {
+        let label = |name: &str| service.labels.get(name).cloned();
+        Self {
+            container_id: service.container_id.clone(),
+            container_name: service.container_name.clone(),
+            project: label("com.docker.compose.project"),
+            service: service.name.clone(),
+            number: label("com.docker.compose.container-number"),
+            how,
+            awaited,
+        }
+    }
+}
+
+/// What a dead run had stopped.
+#[derive(Debug, Clone)]
+pub struct Abandoned {
+    /// The run.
+    pub run: String,
+    /// The stack whose lock it held.
+    pub stack: String,
+    /// An image that is on the engine.
+    pub image: String,
+    /// What it had stopped, in the order in which it is started.
+    pub containers: Vec<Quiesced>,
+    record: String,
+}
+
+impl Engine {
+    /// Writes down what is going to be stopped. `image` is the id of any image on the engine.
+    pub async fn record_quiesced(
+        &self,
+        owner: &Owner,
+        stack: &str,
+        image: &str,
+        containers: &[Quiesced],
+    ) -> Result<()> {
+        let now = self.time().await?;
+        let deadline = now.checked_add_signed(TimeDelta::days(7)).unwrap_or(now);
+        let mut labels = owner.labels(QUIESCED_ROLE, deadline);
+        let names = serde_json::to_string(containers).unwrap_or_default();
+        labels.insert(CONTAINERS_LABEL.to_owned(), names);
+        labels.insert(STACK_LABEL.to_owned(), stack.to_owned());
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            cmd: Some(vec!["true".to_owned()]),
+            network_disabled: Some(true),
+            labels: Some(labels),
+            ..ContainerCreateBody::default()
+        };
+        let name = format!("lifeboat-quiesced-{}", super::random_hex(8)?);
+        let made = self.create(&name, body).await?;
+        made.map(|_| ())
+            .ok_or_else(|| Error::failed(format!("the container name {name} is taken")))
+    }
+
+    /// Removes the record of a run that has started everything again.
+    pub async fn forget_quiesced(&self, run: &str) -> Result<()> {
+        for record in self.labelled(format!("{RUN_LABEL}={run}")).await? {
+            if record.label(ROLE_LABEL) == QUIESCED_ROLE {
+                self.remove(&record.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records of dead runs.
+    pub async fn abandoned(&self) -> Result<Vec<Abandoned>> {
+        let records = self
+            .labelled(format!("{ROLE_LABEL}={QUIESCED_ROLE}"))
+            .await?;
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.time().await?;
+        let locks = self.labelled(format!("{ROLE_LABEL}={LOCK_ROLE}")).await?;
+        let is_held = |record: &Labelled| {
+            locks
+                .iter()
+                .any(|lock| lock.label(RUN_LABEL) == record.label(RUN_LABEL) && !lock.is_over(now))
+        };
+        let dead = records.iter().filter(|record| !is_held(record));
+        let read = dead.map(|record| {
+            Some(Abandoned {
+                run: record.label(RUN_LABEL).to_owned(),
+                stack: record.label(STACK_LABEL).to_owned(),
+                image: record.image.clone(),
+                containers: serde_json::from_str(record.label(CONTAINERS_LABEL)).ok()?,
+                record: record.id.clone(),
+            })
+        });
+        Ok(read.flatten().collect())
+    }
+
+    /// Removes the record of a dead run, once what it names was started.
+    pub async fn forget(&self, abandoned: &Abandoned) -> Result<()> {
+        self.remove(&abandoned.record).await
+    }
+
+    /// Stops or pauses a container, as its record says; one that does not run is no error.
+    pub async fn quiesce(&self, container: &Quiesced) -> Result<()> {
+        match container.how {
+            Quiesce::Stop => self.stop(&container.container_id).await,
+            Quiesce::Pause => {
+                let pause = self.client.pause_container(&container.container_id);
+                match within("pause the container", pause).await {
+                    Err(error) if error.chain().contains("already paused") => Ok(()),
+                    result => result,
+                }
+            }
+        }
+    }
+
+    /// Starts or continues a container, under its present id. One that runs is no error.
+    ///
+    /// # Errors
+    /// Not found where nothing of its labels is there any more.
+    pub async fn resume(&self, container: &Quiesced) -> Result<()> {
+        let id = self.present_id(container).await?.ok_or_else(|| {
+            Error::not_found(format!(
+                "there is no container of service {} any more",
+                container.service
+            ))
+        })?;
+        if container.how == Quiesce::Pause && self.state(&id).await? == "paused" {
+            return within("continue the container", self.client.unpause_container(&id)).await;
+        }
+        self.start(&id).await?;
+        match container.awaited {
+            true => self.wait_healthy(&id, &container.service).await,
+            false => Ok(()),
+        }
+    }
+
+    /// The id that a container has now: it may have been made anew under the same labels.
+    async fn present_id(&self, container: &Quiesced) -> Result<Option<String>> {
+        if self.exists(&container.container_id).await? {
+            return Ok(Some(container.container_id.clone()));
+        }
+        let Some(project) = &container.project else {
+            let by_name = self.exists(&container.container_name).await?;
+            return Ok(by_name.then(|| container.container_name.clone()));
+        };
+        let mut labels = vec![
+            format!("com.docker.compose.project={project}"),
+            format!("com.docker.compose.service={}", container.service),
+        ];
+        if let Some(number) = &container.number {
+            labels.push(format!("com.docker.compose.container-number={number}"));
+        }
+        let filters = HashMap::from([("label".to_owned(), labels)]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let list = self.client.list_containers(Some(options));
+        let found = within("list the containers", list).await?;
+        Ok(found.into_iter().find_map(|one| one.id))
+    }
+
+    /// Waits until a container's own check is content; without a check, until it runs.
+    async fn wait_healthy(&self, id: &str, service: &str) -> Result<()> {
+        let until = Instant::now() + HEALTHY_LIMIT;
+        loop {
+            let inspect = self
+                .client
+                .inspect_container(id, None::<InspectContainerOptions>);
+            let container = match tokio::time::timeout(PLAIN_REQUEST, inspect).await {
+                Ok(Ok(container)) => container,
+                Ok(Err(cause)) if status(&cause) == Some(404) => return Ok(()),
+                Ok(Err(cause)) => return Err(failed("inspect a container", cause)),
+                Err(_) => return Err(super::too_late("inspect a container")),
+            };
+            let health = container
+                .state
+                .and_then(|state| state.health)
+                .and_then(|health| health.status)
+                .map(|status| status.to_string());
+            match health.as_deref() {
+                None | Some("" | "none" | "healthy") => return Ok(()),
+                Some(said) if Instant::now() >= until => {
+                    return Err(Error::failed(format!(
+                        "service {service} was started again and is still {said} after {} seconds",
+                        HEALTHY_LIMIT.as_secs()
+                    )));
+                }
+                Some(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+}

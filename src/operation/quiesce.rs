@@ -1,0 +1,404 @@
+//! What is stopped or paused while volumes are read, in which order, and how it comes back.
+
+use super::Context;
+use super::volumes::Store;
+use crate::docker::lock::StackLock;
+use crate::docker::quiesce::{Abandoned, Quiesced};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
+use crate::manifest::{BackupId, Consistency};
+use crate::stack::{Quiesce, Service, Stack};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Says in a container what is done to it while its volumes are read.
+const LABEL: &str = "lifeboat.quiesce";
+
+/// What is done to a container: its own label says it, else the person.
+///
+/// # Errors
+/// Usage for a label that says something else.
+fn wish(service: &Service, asked: Option<Quiesce>) -> Result<Option<Quiesce>> {
+    match service.labels.get(LABEL).map(String::as_str) {
+        None => Ok(asked),
+        Some("none") => Ok(None),
+        Some("stop") => Ok(Some(Quiesce::Stop)),
+        Some("pause") => Ok(Some(Quiesce::Pause)),
+        Some(other) => Err(Error::usage(format!(
+            "container {} has the label {LABEL}={other}",
+            service.container_name
+        ))
+        .hint("it can be stop, pause or none")),
+    }
+}
+
+/// How consistent a store's archive is going to be.
+pub(super) fn consistency(store: &Store, asked: Option<Quiesce>) -> Result<Consistency> {
+    let mut found = Consistency::Stopped;
+    for user in store.writers() {
+        match wish(&user.service, asked)? {
+            None => return Ok(Consistency::Live),
+            Some(Quiesce::Pause) => found = Consistency::Paused,
+            Some(Quiesce::Stop) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The containers that are quiesced while `stores` are read, in the order in which they are started again: what
+/// others depend on comes first.
+pub(super) fn containers<'s>(
+    stores: impl IntoIterator<Item = &'s Store>,
+    stacks: &[Stack],
+    asked: Option<Quiesce>,
+) -> Result<Vec<Quiesced>> {
+    let mut wanted: BTreeMap<&str, (&Service, Quiesce)> = BTreeMap::new();
+    for store in stores {
+        // One that stays live is read as it is: stopping half of its writers would help nobody.
+        if consistency(store, asked)? == Consistency::Live {
+            continue;
+        }
+        for user in store.writers() {
+            if let Some(how) = wish(&user.service, asked)? {
+                wanted.insert(&user.service.container_id, (&user.service, how));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for stack in stacks {
+        let dependencies = Dependencies::of(stack);
+        for name in dependencies.order() {
+            let replicas = stack.services.iter().filter(|service| service.name == name);
+            for service in replicas {
+                if let Some((service, how)) = wanted.get(service.container_id.as_str()) {
+                    let awaited = dependencies.awaited.contains(name);
+                    found.push(Quiesced::of(service, *how, awaited));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Who depends on whom in a stack, as Compose has written it on the containers.
+struct Dependencies<'s> {
+    names: BTreeSet<&'s str>,
+    /// What each service needs.
+    needs: BTreeMap<&'s str, BTreeSet<&'s str>>,
+    /// Those that somebody wants healthy.
+    awaited: BTreeSet<&'s str>,
+}
+
+impl<'s> Dependencies<'s> {
+    fn of(stack: &'s Stack) -> Self {
+        let mut dependencies = Self {
+            names: BTreeSet::new(),
+            needs: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+        };
+        for service in &stack.services {
+            dependencies.names.insert(&service.name);
+            // `postgres:service_healthy:false,redis:service_started:true`
+            let label = service.labels.get("com.docker.compose.depends_on");
+            for entry in label.iter().flat_map(|label| label.split(',')) {
+                let mut parts = entry.split(':');
+                let Some(name) = parts.next().filter(|name| !name.is_empty()) else {
+                    continue;
+                };
+                dependencies
+                    .needs
+                    .entry(&service.name)
+                    .or_default()
+                    .insert(name);
+                if parts.next() == Some("service_healthy") {
+                    dependencies.awaited.insert(name);
+                }
+            }
+        }
+        dependencies
+    }
+
+    /// Every service after those that it needs. A circle, which Compose refuses, is cut somewhere.
+    fn order(&self) -> Vec<&'s str> {
+        fn visit<'s>(
+            name: &'s str,
+            dependencies: &Dependencies<'s>,
+            seen: &mut BTreeSet<&'s str>,
+            order: &mut Vec<&'s str>,
+        ) {
+            if !dependencies.names.contains(name) || !seen.insert(name) {
+                return;
+            }
+            for needed in dependencies.needs.get(name).into_iter().flatten() {
+                visit(needed, dependencies, seen, order);
+            }
+            order.push(name);
+        }
+        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+        for name in &self.names {
+            visit(name, self, &mut seen, &mut order);
+        }
+        order
+    }
+}
+
+/// Stops or pauses containers, the last to be started first. What is going to be is written down before.
+pub(super) async fn quiesce(
+    context: &Context,
+    run: &BackupId,
+    stack: &str,
+    image: &str,
+    containers: &[Quiesced],
+) -> Result<()> {
+    let engine = context.engine()?;
+    let owner = context.owner(run)?;
+    engine
+        .record_quiesced(&owner, stack, image, containers)
+        .await?;
+    for container in containers.iter().rev() {
+        engine.quiesce(container).await.map_err(|error| {
+            error.while_doing(format!("cannot quiesce service {}", container.service))
+        })?;
+    }
+    Ok(())
+}
+
+/// Starts containers again, each of them whatever becomes of the others; then the record is of no use any more.
+///
+/// # Errors
+/// With every one that could not be started.
+pub(super) async fn resume(context: &Context, run: &str, containers: &[Quiesced]) -> Result<()> {
+    start(context, containers).await?;
+    context.engine()?.forget_quiesced(run).await
+}
+
+async fn start(context: &Context, containers: &[Quiesced]) -> Result<()> {
+    let engine = context.engine()?;
+    let mut left = Vec::new();
+    for container in containers {
+        if let Err(error) = engine.resume(container).await {
+            left.push((container, error));
+        }
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let said: Vec<String> = left
+        .iter()
+        .map(|(container, error)| format!("{}: {}", container.service, error.chain()))
+        .collect();
+    let names: Vec<&str> = left
+        .iter()
+        .map(|(container, _)| container.container_name.as_str())
+        .collect();
+    Err(Error::failed(format!(
+        "not everything that was stopped could be started again: {}",
+        said.join("; ")
+    ))
+    .hint(format!(
+        "see docker logs; then: docker start {}",
+        names.join(" ")
+    )))
+}
+
+/// Starts what dead runs have stopped, on every stack that nobody else is at work on.
+///
+/// # Errors
+/// Where the engine does not answer. That a container could not be started is a warning: it keeps nobody from work.
+pub async fn resume_abandoned(context: &Context, observer: &dyn Observer) -> Result<()> {
+    let engine = context.engine()?;
+    for abandoned in engine.abandoned().await? {
+        let run = context.new_id()?;
+        let owner = context.owner(&run)?;
+        let lock = engine
+            .lock(
+                &abandoned.stack,
+                &owner,
+                &abandoned.image,
+                "start what was stopped",
+            )
+            .await;
+        let lock: StackLock = match lock {
+            Ok(lock) => lock,
+            // Whoever holds it has seen to this when it took it.
+            Err(error) if error.kind() == Kind::Busy => continue,
+            Err(error) => return Err(error),
+        };
+        let resumed = one_abandoned(context, &abandoned, observer).await;
+        super::lock::release(Some(lock), observer).await;
+        if let Err(error) = resumed {
+            observer.observe(&Event::Warning {
+                message: error.chain(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Starts what dead runs have stopped on the stack whose lock is held.
+pub(super) async fn resume_stack(
+    context: &Context,
+    stack: &str,
+    observer: &dyn Observer,
+) -> Result<()> {
+    for abandoned in context.engine()?.abandoned().await? {
+        if abandoned.stack == stack {
+            one_abandoned(context, &abandoned, observer).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn one_abandoned(
+    context: &Context,
+    abandoned: &Abandoned,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let names: Vec<&str> = abandoned
+        .containers
+        .iter()
+        .map(|container| container.service.as_str())
+        .collect();
+    observer.observe(&Event::Warning {
+        message: format!(
+            "the run {} died while services of {} were stopped: starting {}",
+            abandoned.run,
+            abandoned.stack,
+            names.join(", ")
+        ),
+    });
+    // What is gone is gone: somebody has removed it meanwhile.
+    let mut present = Vec::new();
+    let engine = context.engine()?;
+    for container in &abandoned.containers {
+        match engine.resume(container).await {
+            Err(error) if error.kind() == Kind::NotFound => {
+                observer.observe(&Event::Warning {
+                    message: error.chain(),
+                });
+            }
+            Err(error) => present.push(format!("{}: {}", container.service, error.chain())),
+            Ok(()) => {}
+        }
+    }
+    if !present.is_empty() {
+        return Err(Error::failed(format!(
+            "what the run {} has stopped could not be started: {}",
+            abandoned.run,
+            present.join("; ")
+        ))
+        .hint("see docker logs; the next command tries again"));
+    }
+    engine.forget(abandoned).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, labels: &[(&str, &str)]) -> Service {
+        Service {
+            name: name.to_owned(),
+            container_id: format!("id-{name}"),
+            container_name: name.to_owned(),
+            image: String::new(),
+            image_id: String::new(),
+            image_digest: None,
+            running: true,
+            state: "running".to_owned(),
+            labels: labels
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            env: BTreeMap::new(),
+            command: Vec::new(),
+            mounts: Vec::new(),
+            nano_cpus: 0,
+            memory: 0,
+        }
+    }
+
+    fn store(users: &[(&Service, bool)]) -> Store {
+        Store {
+            place: crate::docker::helper::Place::Volume("v".to_owned()),
+            volume: None,
+            users: users
+                .iter()
+                .map(|(service, read_only)| super::super::volumes::User {
+                    stack: "s".to_owned(),
+                    service: (*service).clone(),
+                    destination: "/v".to_owned(),
+                    read_only: *read_only,
+                })
+                .collect(),
+            covered_by: None,
+        }
+    }
+
+    #[test]
+    fn what_others_need_is_started_first() {
+        let needs = "com.docker.compose.depends_on";
+        let stack = Stack {
+            name: "s".to_owned(),
+            services: vec![
+                service(
+                    "api",
+                    &[(needs, "db:service_healthy:false,cache:service_started:true")],
+                ),
+                service("cache", &[]),
+                service("db", &[]),
+                service("a-web", &[(needs, "api:service_started:false")]),
+                service("reader", &[]),
+            ],
+        };
+        let all: Vec<(&Service, bool)> = stack
+            .services
+            .iter()
+            .map(|service| (service, service.name == "reader"))
+            .collect();
+        let found = containers(
+            [&store(&all)],
+            std::slice::from_ref(&stack),
+            Some(Quiesce::Stop),
+        )
+        .unwrap();
+        let names: Vec<(&str, bool)> = found
+            .iter()
+            .map(|one| (one.service.as_str(), one.awaited))
+            .collect();
+        assert_eq!(
+            names,
+            [
+                ("cache", false),
+                ("db", true),
+                ("api", false),
+                ("a-web", false)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_label_wins_over_the_person() {
+        let (plain, paused, never) = (
+            service("plain", &[]),
+            service("paused", &[(LABEL, "pause")]),
+            service("never", &[(LABEL, "none")]),
+        );
+        let look = |users: &[(&Service, bool)], asked| consistency(&store(users), asked).unwrap();
+        let stop = Some(Quiesce::Stop);
+        assert_eq!(look(&[], None), Consistency::Stopped);
+        assert_eq!(look(&[(&plain, false)], None), Consistency::Live);
+        assert_eq!(look(&[(&plain, true)], None), Consistency::Stopped);
+        assert_eq!(look(&[(&plain, false)], stop), Consistency::Stopped);
+        assert_eq!(look(&[(&paused, false)], None), Consistency::Paused);
+        assert_eq!(
+            look(&[(&plain, false), (&paused, false)], stop),
+            Consistency::Paused
+        );
+        assert_eq!(
+            look(&[(&plain, false), (&never, false)], stop),
+            Consistency::Live
+        );
+        let wrong = service("wrong", &[(LABEL, "freeze")]);
+        assert!(consistency(&store(&[(&wrong, false)]), None).is_err());
+    }
+}
