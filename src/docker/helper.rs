@@ -19,6 +19,8 @@ use bollard::query_parameters::{
 use bytes::{Buf, Bytes};
 use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -41,15 +43,27 @@ pub struct HelperMount {
     pub target: String,
     /// Whether it is only read.
     pub read_only: bool,
+    /// Whether a folder that is not there yet is made.
+    pub create: bool,
 }
 
 /// Where data is that a helper can reach.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Place {
     /// A named volume.
     Volume(String),
     /// A folder of the engine's machine.
     Folder(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Volume(name) => write!(f, "volume {name}"),
+            Self::Folder(path) => write!(f, "folder {path}"),
+        }
+    }
 }
 
 /// How a helper is made.
@@ -82,6 +96,8 @@ impl Engine {
     pub async fn helper(&self, owner: &Owner, options: &HelperOptions) -> Result<Helper> {
         let now = self.time().await?;
         let deadline = now.checked_add_signed(LIFETIME).unwrap_or(now);
+        let (made, mounts): (Vec<_>, Vec<_>) =
+            options.mounts.iter().partition(|mount| mount.is_made());
         let reads_only = options.mounts.iter().all(|mount| mount.read_only);
         let capabilities: &[&str] = match reads_only {
             true => &["DAC_READ_SEARCH"],
@@ -118,7 +134,9 @@ impl Engine {
                 security_opt: Some(strings(&["no-new-privileges", "label=disable"])),
                 memory: (!options.in_memory).then_some(MEMORY),
                 pids_limit: Some(64),
-                mounts: Some(options.mounts.iter().map(mount).collect()),
+                mounts: Some(mounts.into_iter().map(mount).collect()),
+                // This older way of saying the same makes a folder that is missing; the other one refuses.
+                binds: Some(made.into_iter().map(bind).collect()),
                 // Whatever passes would else be kept in the engine's own log file.
                 log_config: Some(HostConfigLogConfig {
                     typ: Some("none".to_owned()),
@@ -164,6 +182,17 @@ impl Engine {
             stderr: LastWords::default(),
         })
     }
+}
+
+impl HelperMount {
+    fn is_made(&self) -> bool {
+        self.create && matches!(self.place, Place::Folder(_))
+    }
+}
+
+fn bind(mount: &HelperMount) -> String {
+    let (Place::Volume(source) | Place::Folder(source)) = &mount.place;
+    format!("{source}:{}", mount.target)
 }
 
 /// A volume's own content is never hidden by what the image has there: the image has nothing.

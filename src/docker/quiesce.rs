@@ -5,6 +5,7 @@
 //! counts for as long as its run holds the stack's lock; one that outlives it was left by a dead run, and whoever
 //! comes next starts what it names.
 
+use super::helper::Place;
 use super::lock::{LOCK_ROLE, STACK_LABEL};
 use super::owner::Owner;
 use super::{Engine, Labelled, PLAIN_REQUEST, ROLE_LABEL, RUN_LABEL, failed, status, within};
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 /// The role of a record.
 pub(super) const QUIESCED_ROLE: &str = "quiesced";
 /// The label of a record that holds what it names, as JSON.
-const CONTAINERS_LABEL: &str = "dev.lifeboat.quiesced";
+const STANDSTILL_LABEL: &str = "dev.lifeboat.standstill";
 /// How long a container may take to be healthy again before the next one is started.
 const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
 /// How often that is asked.
@@ -62,7 +63,42 @@ impl Quiesced {
     }
 }
 
-/// What a dead run had stopped.
+/// A tree that takes the place of another one in a volume or a folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwappedTree {
+    /// The volume or folder.
+    pub place: Place,
+    /// The folder in it that comes in.
+    pub incoming: String,
+    /// The folder in it that keeps what was there.
+    pub aside: String,
+}
+
+/// What must be put right if a run dies: on the engine from before its first change to after its last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standstill {
+    /// What is stopped or paused, in the order in which it is started again.
+    #[serde(default)]
+    pub containers: Vec<Quiesced>,
+    /// What is swapped while they are: swapped back before they are started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trees: Vec<SwappedTree>,
+    /// Volumes that are made, and removed again unless they were filled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<String>,
+}
+
+impl Standstill {
+    /// Of containers, and nothing else.
+    pub fn of(containers: Vec<Quiesced>) -> Self {
+        Self {
+            containers,
+            ..Self::default()
+        }
+    }
+}
+
+/// What a dead run had stopped or begun.
 #[derive(Debug, Clone)]
 pub struct Abandoned {
     /// The run.
@@ -71,8 +107,8 @@ pub struct Abandoned {
     pub stack: String,
     /// An image that is on the engine.
     pub image: String,
-    /// What it had stopped, in the order in which it is started.
-    pub containers: Vec<Quiesced>,
+    /// What is to be put right.
+    pub standstill: Standstill,
     record: String,
 }
 
@@ -83,13 +119,13 @@ impl Engine {
         owner: &Owner,
         stack: &str,
         image: &str,
-        containers: &[Quiesced],
+        standstill: &Standstill,
     ) -> Result<()> {
         let now = self.time().await?;
         let deadline = now.checked_add_signed(TimeDelta::days(7)).unwrap_or(now);
         let mut labels = owner.labels(QUIESCED_ROLE, deadline);
-        let names = serde_json::to_string(containers).unwrap_or_default();
-        labels.insert(CONTAINERS_LABEL.to_owned(), names);
+        let text = serde_json::to_string(standstill).unwrap_or_default();
+        labels.insert(STANDSTILL_LABEL.to_owned(), text);
         labels.insert(STACK_LABEL.to_owned(), stack.to_owned());
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
@@ -135,7 +171,7 @@ impl Engine {
                 run: record.label(RUN_LABEL).to_owned(),
                 stack: record.label(STACK_LABEL).to_owned(),
                 image: record.image.clone(),
-                containers: serde_json::from_str(record.label(CONTAINERS_LABEL)).ok()?,
+                standstill: serde_json::from_str(record.label(STANDSTILL_LABEL)).ok()?,
                 record: record.id.clone(),
             })
         });

@@ -5,10 +5,11 @@ use super::capture::Run;
 use super::inventory::{Inventory, Planned, inventory};
 use super::journal::Journal;
 use super::lock::{Claim, release};
-use super::plan::{Plan, Step, execute};
+use super::plan::{Plan, execute};
 use super::sources::{SourcesByStack, find_stack, source_services};
+use super::step::Step;
 use crate::docker::lock::StackLock;
-use crate::docker::quiesce::Quiesced;
+use crate::docker::quiesce::{Quiesced, Standstill};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Commit, Facts};
@@ -101,7 +102,7 @@ pub async fn backup(
         dry_run: request.dry_run,
     };
     let lock = claim.take(context).await?;
-    let outcome = locked(context, &request, &claim, lock.as_ref()).await;
+    let outcome = under_lock(context, &request, &claim, lock.as_ref()).await;
     release(lock, observer).await;
     let mut report = outcome?;
     if let BackupReport::Done(finished) = &mut report {
@@ -110,7 +111,8 @@ pub async fn backup(
     Ok(report)
 }
 
-async fn locked(
+/// Backs a stack up whose lock is held; without one, plans it.
+pub(super) async fn under_lock(
     context: &Context,
     request: &BackupRequest,
     claim: &Claim<'_>,
@@ -212,11 +214,12 @@ fn quiesced(containers: Vec<Quiesced>, steps: Vec<Step>) -> Vec<Step> {
     if containers.is_empty() {
         return steps;
     }
+    let standstill = Standstill::of(containers);
     let mut around = vec![Step::Quiesce {
-        containers: containers.clone(),
+        standstill: standstill.clone(),
     }];
     around.extend(steps);
-    around.push(Step::Resume { containers });
+    around.push(Step::Resume { standstill });
     around
 }
 

@@ -3,11 +3,12 @@
 use super::Context;
 use super::backup::BackupRequest;
 use super::inventory::{Planned, Source};
-use super::plan::{Executor, Step};
+use super::plan::Executor;
 use super::quiesce::{quiesce, resume};
 use super::recipe;
 use super::sources::{SourceOptions, some_image};
-use crate::docker::quiesce::Quiesced;
+use super::step::Step;
+use crate::docker::quiesce::Standstill;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId, Commit, Encoding, FORMAT, Facts, Manifest, Sealed};
@@ -53,9 +54,9 @@ impl Executor for Run<'_> {
         match step {
             Step::Capture { artifact } => self.capture_all(std::slice::from_ref(artifact)).await,
             Step::CaptureTogether { artifacts } => self.capture_all(artifacts).await,
-            Step::Quiesce { containers } => self.quiesce(containers).await,
-            Step::Resume { containers } => {
-                self.not_resumed = resume(self.context, self.id.as_str(), containers)
+            Step::Quiesce { standstill } => self.quiesce(standstill).await,
+            Step::Resume { standstill } => {
+                self.not_resumed = resume(self.context, self.id.as_str(), standstill)
                     .await
                     .err()
                     .or(self.not_resumed.take());
@@ -67,8 +68,8 @@ impl Executor for Run<'_> {
     }
 
     async fn undo(&mut self, step: &Step) -> Result<()> {
-        if let Step::Quiesce { containers } = step {
-            return resume(self.context, self.id.as_str(), containers).await;
+        if let Step::Quiesce { standstill } = step {
+            return resume(self.context, self.id.as_str(), standstill).await;
         }
         match self.writer.take() {
             Some(writer) => writer.abandon().await,
@@ -123,14 +124,14 @@ impl Run<'_> {
     }
 
     /// Stops or pauses containers, once it is known that their volumes can be read.
-    async fn quiesce(&self, containers: &[Quiesced]) -> Result<()> {
+    async fn quiesce(&self, standstill: &Standstill) -> Result<()> {
         for planned in &self.sources {
             if let Source::Volume(volume) = &planned.source {
                 volume.prepare().await?;
             }
         }
         let image = some_image(self.context, self.stack).await?;
-        quiesce(self.context, self.id, &self.stack.name, &image, containers).await
+        quiesce(self.context, self.id, &self.stack.name, &image, standstill).await
     }
 
     /// Captures one artifact; that it failed is no error where a partial backup is allowed.

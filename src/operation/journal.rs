@@ -161,7 +161,7 @@ fn forget_old(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::Step;
+    use super::super::step::Step;
     use super::*;
 
     fn plan(run: &str) -> Plan {

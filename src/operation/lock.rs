@@ -2,10 +2,10 @@
 
 use super::Context;
 use super::journal::{self, Unfinished};
-use super::plan::Step;
 use super::quiesce::resume_stack;
 use super::snapshots::Snapshots;
 use super::sources::{SourceOptions, SourceService, some_image};
+use super::step::Step;
 use crate::docker::lock::StackLock;
 use crate::error::Result;
 use crate::event::{Event, Observer};

@@ -1,9 +1,10 @@
 //! What is stopped or paused while volumes are read, in which order, and how it comes back.
 
 use super::Context;
+use super::trees::Trees;
 use super::volumes::Store;
 use crate::docker::lock::StackLock;
-use crate::docker::quiesce::{Abandoned, Quiesced};
+use crate::docker::quiesce::{Abandoned, Quiesced, Standstill};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{BackupId, Consistency};
@@ -79,6 +80,28 @@ pub(super) fn containers<'s>(
     Ok(found)
 }
 
+/// The containers that are stopped while a store's content is replaced: pausing is not enough for somebody who has
+/// its files open.
+///
+/// # Errors
+/// Usage where one of them says that it is not to be stopped.
+pub(super) fn to_stop(store: &Store, stacks: &[Stack]) -> Result<Vec<Quiesced>> {
+    for user in store.writers() {
+        if user.service.labels.get(LABEL).map(String::as_str) == Some("none") {
+            return Err(Error::usage(format!(
+                "container {} writes to {} and has the label {LABEL}=none: what it holds cannot be replaced meanwhile",
+                user.service.container_name, store.place
+            ))
+            .hint(format!("stop it: docker stop {}", user.service.container_name)));
+        }
+    }
+    let mut containers = containers([store], stacks, Some(Quiesce::Stop))?;
+    for one in &mut containers {
+        one.how = Quiesce::Stop;
+    }
+    Ok(containers)
+}
+
 /// Who depends on whom in a stack, as Compose has written it on the containers.
 struct Dependencies<'s> {
     names: BTreeSet<&'s str>,
@@ -147,14 +170,14 @@ pub(super) async fn quiesce(
     run: &BackupId,
     stack: &str,
     image: &str,
-    containers: &[Quiesced],
+    standstill: &Standstill,
 ) -> Result<()> {
     let engine = context.engine()?;
     let owner = context.owner(run)?;
     engine
-        .record_quiesced(&owner, stack, image, containers)
+        .record_quiesced(&owner, stack, image, standstill)
         .await?;
-    for container in containers.iter().rev() {
+    for container in standstill.containers.iter().rev() {
         engine.quiesce(container).await.map_err(|error| {
             error.while_doing(format!("cannot quiesce service {}", container.service))
         })?;
@@ -166,8 +189,8 @@ pub(super) async fn quiesce(
 ///
 /// # Errors
 /// With every one that could not be started.
-pub(super) async fn resume(context: &Context, run: &str, containers: &[Quiesced]) -> Result<()> {
-    start(context, containers).await?;
+pub(super) async fn resume(context: &Context, run: &str, standstill: &Standstill) -> Result<()> {
+    start(context, &standstill.containers).await?;
     context.engine()?.forget_quiesced(run).await
 }
 
@@ -253,23 +276,52 @@ async fn one_abandoned(
     abandoned: &Abandoned,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let names: Vec<&str> = abandoned
-        .containers
+    let Standstill {
+        containers,
+        trees,
+        volumes,
+    } = &abandoned.standstill;
+    let containers_named = containers
         .iter()
-        .map(|container| container.service.as_str())
+        .map(|one| format!("starting {}", one.container_name));
+    let trees_named = trees
+        .iter()
+        .map(|tree| format!("putting back what {} held", tree.place));
+    let volumes_named = volumes
+        .iter()
+        .map(|name| format!("removing the unfinished volume {name}"));
+    let doing: Vec<String> = trees_named
+        .chain(volumes_named)
+        .chain(containers_named)
         .collect();
     observer.observe(&Event::Warning {
         message: format!(
-            "the run {} died while services of {} were stopped: starting {}",
+            "the run {} on {} died before its end: {}",
             abandoned.run,
             abandoned.stack,
-            names.join(", ")
+            doing.join(", ")
         ),
     });
+    let run: BackupId = abandoned.run.parse()?;
+    let work = Trees {
+        context,
+        run: &run,
+        observer,
+    };
+    for tree in trees {
+        for container in containers.iter().rev() {
+            // It may have been on its way up again; one that is gone does not matter.
+            let _ = context.engine()?.quiesce(container).await;
+        }
+        work.swap_back(tree).await?;
+    }
+    for name in volumes {
+        work.discard(name).await?;
+    }
     // What is gone is gone: somebody has removed it meanwhile.
     let mut present = Vec::new();
     let engine = context.engine()?;
-    for container in &abandoned.containers {
+    for container in containers {
         match engine.resume(container).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 observer.observe(&Event::Warning {

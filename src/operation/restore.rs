@@ -6,13 +6,15 @@ use super::lock::{Claim, release};
 use super::plan::{Plan, execute};
 use super::restore_plan::{Planner, RedisServers, Servers, check_services, select};
 use super::restore_steps::Work;
+use super::restore_trees::TreePlanner;
 use super::snapshots::Snapshots;
 use super::sources::{
     SourceOptions, SourceService, SourcesByStack, end_dead_sessions, find_stack, ready_redis,
     ready_server, source_services,
 };
+use super::trees::Trees;
 use crate::docker::lock::StackLock;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId};
 use crate::repository::{Backup, Entry, Repository};
@@ -25,7 +27,8 @@ use std::time::{Duration, Instant};
 /// Where restored databases go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A new database of this name, or a new volume for a Redis snapshot; only for one of them.
+    /// A new database of this name, a new volume for a Redis snapshot or a volume's archive, or a new folder for a
+    /// folder's; only for one of them.
     As(String),
     /// Under their own names; what serves there is kept aside.
     InPlace,
@@ -61,6 +64,8 @@ pub struct RestoreReport {
     pub done: bool,
     /// What was kept aside.
     pub kept: Vec<Kept>,
+    /// The backup of what volumes and folders held before, where some were replaced.
+    pub safety: Option<BackupId>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -101,14 +106,24 @@ pub async fn restore(
     let engine = context.engine()?;
     let backup = request.repository.open_backup(&request.entry).await?;
     let stack_name = request.into.as_deref().unwrap_or(&request.entry.stack);
-    let stack = find_stack(engine, Some(stack_name)).await?;
+    let selected = select(&backup, &request.only)?;
+    let only_trees = selected
+        .iter()
+        .all(|artifact| artifact.name.source_kind() == SourceKind::Volume);
+    let stack = match find_stack(engine, Some(stack_name)).await {
+        // Volumes come back before the stack that uses them is there.
+        Err(error) if only_trees && error.kind() == Kind::Usage => Stack {
+            name: stack_name.to_owned(),
+            services: Vec::new(),
+        },
+        stack => stack?,
+    };
     let services = source_services(engine, &stack).await?;
     let options = request
         .sources
         .get(&stack.name)
         .cloned()
         .unwrap_or_default();
-    let selected = select(&backup, &request.only)?;
     check_services(&services, &selected, &stack)?;
     let run = context.new_id()?;
     let claim = Claim {
@@ -178,6 +193,14 @@ impl Restoring<'_> {
             facts: &facts,
             servers: &servers,
             redis: &redis,
+            trees: TreePlanner {
+                context: self.context,
+                request: self.request,
+                backup: self.backup,
+                selected: self.selected,
+                run: self.run,
+                observer: self.observer,
+            },
             run: self.run,
         };
         let planned = self.context.unless_cancelled(plan.make()).await?;
@@ -185,8 +208,10 @@ impl Restoring<'_> {
             plan: planned.plan,
             done: lock.is_some(),
             kept: planned.kept,
+            safety: None,
             duration: Duration::ZERO,
         };
+        let mut report = report;
         let Some(lock) = lock else { return Ok(report) };
         self.observer.observe(&Event::RunStarted {
             operation: "restore",
@@ -207,6 +232,15 @@ impl Restoring<'_> {
                 run: self.run,
                 observer: self.observer,
             },
+            trees: Trees {
+                context: self.context,
+                run: self.run,
+                observer: self.observer,
+            },
+            stack: self.stack,
+            request: self.request,
+            lock,
+            safety: None,
         };
         let journal = Journal::begin(&self.context.state, &report.plan)?;
         let executed = execute(
@@ -226,7 +260,9 @@ impl Restoring<'_> {
                 .end_scratches(self.run.as_str())
                 .await;
         }
-        executed.map(|()| report)
+        executed?;
+        report.safety = work.safety;
+        Ok(report)
     }
 
     /// The servers of the selected artifacts, ready.

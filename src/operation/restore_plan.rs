@@ -1,8 +1,10 @@
 //! What a restore is going to do. Everything that can be known to fail fails here, before anything is touched.
 
-use super::plan::{Plan, Step};
+use super::plan::Plan;
 use super::restore::{Kept, RestoreRequest, Target};
+use super::restore_trees::TreePlanner;
 use super::sources::SourceService;
+use super::step::Step;
 use crate::error::{Error, Result, nearest};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::Backup;
@@ -49,7 +51,9 @@ pub(super) fn check_services(
     stack: &Stack,
 ) -> Result<()> {
     for artifact in selected {
-        let name = artifact.name.service().unwrap_or_default();
+        let Some(name) = artifact.name.service() else {
+            continue;
+        };
         let kind = artifact.name.source_kind();
         let is_there = |one: &SourceService| one.kind == kind && one.service.name == name;
         if !services.iter().any(is_there) {
@@ -105,6 +109,7 @@ pub(super) struct Planner<'a> {
     pub facts: &'a Facts,
     pub servers: &'a Servers,
     pub redis: &'a RedisServers,
+    pub trees: TreePlanner<'a>,
     pub run: &'a BackupId,
 }
 
@@ -170,9 +175,23 @@ impl Planner<'_> {
         steps.extend(loads);
         let (staged, replaced) = self.snapshots(&mut kept).await?;
         steps.extend(staged);
+        let trees = self.trees.make().await?;
+        steps.extend(trees.beside);
         // Last, and together: until here nothing that serves was touched.
+        let standstill = trees.standstill;
+        let stands_still = !standstill.trees.is_empty();
+        if stands_still {
+            steps.push(Step::Quiesce {
+                standstill: standstill.clone(),
+            });
+        }
+        steps.extend(trees.swaps);
         steps.extend(replaced);
         steps.extend(swaps);
+        if stands_still {
+            steps.push(Step::Resume { standstill });
+        }
+        steps.extend(trees.after);
         let plan = Plan {
             operation: "restore".to_owned(),
             run: self.run.to_string(),
@@ -290,13 +309,13 @@ impl Planner<'_> {
         let databases: Vec<&Artifact> = self.selected.iter().filter(is_database).collect();
         if let Target::As(name) = &self.request.target {
             let is_snapshot =
-                |artifact: &&Artifact| artifact.name.source_kind() == SourceKind::Redis;
+                |artifact: &&Artifact| artifact.name.source_kind() != SourceKind::Postgres;
             let snapshots = self.selected.iter().filter(is_snapshot);
             let all: Vec<&Artifact> = databases.iter().copied().chain(snapshots).collect();
             if all.len() != 1 {
                 let selected = all.iter().map(|artifact| artifact.name.to_string());
                 return Err(Error::usage(format!(
-                    "--as {name} restores one database or one snapshot, and {} are selected",
+                    "--as {name} restores one database, snapshot or volume, and {} are selected",
                     all.len()
                 ))
                 .hint(format!(

@@ -1,17 +1,24 @@
 //! The steps of a restore, done and undone.
 
+use super::first_backup::FirstBackup;
 use super::load::Loading;
 use super::plain::plain_bytes;
-use super::plan::{Executor, Step};
+use super::plan::Executor;
+use super::quiesce::{quiesce, resume};
+use super::restore::RestoreRequest;
 use super::restore_plan::{Incoming, Servers};
 use super::snapshots::Snapshots;
+use super::sources::some_image;
+use super::step::Step;
+use super::trees::Trees;
+use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::Backup;
 use crate::source::postgres::{self, Role, Server, drop_database, marked};
 use crate::source::{Capability, redis};
-use crate::stack::ArtifactName;
+use crate::stack::{ArtifactName, Stack};
 use std::collections::BTreeSet;
 
 /// The most that a globals script may hold, in bytes: it is kept in memory.
@@ -26,6 +33,12 @@ pub(super) struct Work<'a> {
     pub incoming: Vec<Incoming>,
     pub observer: &'a dyn Observer,
     pub snapshots: Snapshots<'a>,
+    pub trees: Trees<'a>,
+    pub stack: &'a Stack,
+    pub request: &'a RestoreRequest,
+    pub lock: &'a StackLock,
+    /// The backup of what was replaced.
+    pub safety: Option<BackupId>,
 }
 
 impl Executor for Work<'_> {
@@ -118,7 +131,7 @@ impl Executor for Work<'_> {
                     .fill_volume(service, layout, volume, self.backup, artifact)
                     .await
             }
-            _ => Err(Error::failed("a restore has no such step")),
+            _ => self.perform_on_trees(step).await,
         }
     }
 
@@ -182,12 +195,81 @@ impl Executor for Work<'_> {
             }
             // The plan was made only because there was no volume of this name.
             Step::FillVolume { volume, .. } => self.snapshots.remove_volume(volume).await,
-            _ => Ok(()),
+            _ => self.undo_on_trees(step).await,
         }
     }
 }
 
 impl Work<'_> {
+    async fn perform_on_trees(&mut self, step: &Step) -> Result<()> {
+        let context = self.snapshots.context;
+        match step {
+            Step::Quiesce { standstill } => {
+                let image = some_image(context, self.stack).await?;
+                quiesce(context, self.run, &self.stack.name, &image, standstill).await
+            }
+            Step::Resume { standstill } => resume(context, self.run.as_str(), standstill).await,
+            Step::BackUpFirst { artifacts, .. } => {
+                let first = FirstBackup {
+                    context,
+                    stack: self.stack,
+                    services: self.snapshots.services,
+                    options: self.snapshots.options,
+                    repository: &self.request.repository,
+                    lock: self.lock,
+                    observer: self.observer,
+                };
+                self.safety = Some(first.of(artifacts, self.run).await?);
+                Ok(())
+            }
+            Step::CreateVolume { volume } => self.trees.create(volume).await,
+            Step::FillTree { artifact, place } => {
+                let artifact = self.artifact(artifact)?;
+                self.trees.fill(place, self.backup, artifact).await
+            }
+            Step::StageTree {
+                artifact,
+                place,
+                folder,
+            } => {
+                let artifact = self.artifact(artifact)?;
+                self.trees.stage(place, folder, self.backup, artifact).await
+            }
+            Step::SwapTree { tree } => self.trees.swap(tree).await,
+            Step::RemoveTree { place, folder } => {
+                // Everything runs again, and what was there before is in a backup: this is no reason to take it back.
+                if let Err(error) = self.trees.remove(place, folder).await {
+                    self.observer.observe(&Event::Warning {
+                        message: format!(
+                            "{folder} is still in {place}, the next restore removes it: {}",
+                            error.chain()
+                        ),
+                    });
+                }
+                Ok(())
+            }
+            _ => Err(Error::failed("a restore has no such step")),
+        }
+    }
+
+    async fn undo_on_trees(&mut self, step: &Step) -> Result<()> {
+        let context = self.snapshots.context;
+        match step {
+            // Not everything came up on what was put in place: what did is stopped for putting the old back.
+            Step::Resume { standstill } => {
+                for container in standstill.containers.iter().rev() {
+                    let _ = context.engine()?.quiesce(container).await;
+                }
+                Ok(())
+            }
+            Step::Quiesce { standstill } => resume(context, self.run.as_str(), standstill).await,
+            Step::CreateVolume { volume } => self.trees.discard(&volume.name).await,
+            Step::StageTree { place, folder, .. } => self.trees.remove(place, folder).await,
+            Step::SwapTree { tree } => self.trees.swap_back(tree).await,
+            _ => Ok(()),
+        }
+    }
+
     fn server(&self, service: &str) -> Result<&(Server, Capability)> {
         self.servers
             .get(service)

@@ -5,11 +5,12 @@
 use super::Context;
 use super::journal::Journal;
 use super::lock::{Claim, release};
-use super::plan::{Executor, Plan, Step, execute};
+use super::plan::{Executor, Plan, execute};
 use super::snapshots::Snapshots;
 use super::sources::{
     SourceService, SourcesByStack, find_stack, ready_redis, ready_server, source_services,
 };
+use super::step::Step;
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};

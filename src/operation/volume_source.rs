@@ -76,6 +76,7 @@ impl VolumeSource {
             place: self.store.place.clone(),
             target: ROOT.to_owned(),
             read_only: true,
+            create: false,
         };
         open_session(&self.context, &self.run, vec![mount], false).await
     }

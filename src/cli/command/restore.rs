@@ -5,8 +5,8 @@ use crate::cli::confirm::confirm;
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
 use crate::error::Result;
-use crate::operation::plan::Step;
 use crate::operation::restore::{Kept, RestoreReport, RestoreRequest, Target, restore};
+use crate::operation::step::Step;
 use serde_json::json;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,9 +57,11 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         Some(name) => format!(" as {name}"),
         None => " in place".to_owned(),
     };
-    let into_volume = |step: &Step| matches!(step, Step::FillVolume { .. });
-    let how = if report.plan.steps.iter().any(into_volume) {
-        "written into a new volume and checked"
+    let has = |wanted: fn(&Step) -> bool| report.plan.steps.iter().any(wanted);
+    let how = if has(|step| matches!(step, Step::FillVolume { .. } | Step::FillTree { .. })) {
+        "written where nothing was, and checked"
+    } else if has(|step| matches!(step, Step::SwapTree { .. })) {
+        "written beside, compared with the backup's facts, swapped"
     } else if report.kept.is_empty() {
         "loaded, compared with the backup's facts"
     } else {
@@ -86,6 +88,12 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
             ),
         });
     }
+    if let Some(safety) = &report.safety {
+        lines.push(format!(
+            "what the volumes held before is in the backup {safety}, which is pinned; lifeboat restore {safety} --in-place \
+             brings it back"
+        ));
+    }
     if !report.kept.is_empty() {
         lines.push(format!(
             "hint: lifeboat rollback {stack} brings it back; lifeboat rollback {stack} --discard drops it",
@@ -97,6 +105,7 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         "stack": report.plan.stack,
         "backup": reference,
         "kept": report.kept,
+        "safety": report.safety,
         "seconds": report.duration.as_secs_f64(),
     });
     output.result("restore", &value, &lines.join("\n"));

@@ -1,0 +1,317 @@
+//! The steps that plans are made of.
+
+use crate::docker::helper::Place;
+use crate::docker::quiesce::{Standstill, SwappedTree};
+use crate::source::redis::Layout;
+use crate::stack::{ArtifactName, Quiesce, Volume};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One step. Those that make something name what undoes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Stream an artifact out of its container into the repository. Undone by abandoning the backup.
+    Capture {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Capture artifacts of several services side by side. Undone by abandoning the backup.
+    CaptureTogether {
+        /// The artifacts.
+        artifacts: Vec<ArtifactName>,
+    },
+    /// Write down on the engine what must be put right if the run dies, and stop or pause containers. Undone by
+    /// starting them.
+    Quiesce {
+        /// What is written down.
+        standstill: Standstill,
+    },
+    /// Start them again: what was done stands from here on.
+    Resume {
+        /// What was written down.
+        standstill: Standstill,
+    },
+    /// Back stores up before they are replaced. Not undone: a backup more is no harm.
+    BackUpFirst {
+        /// Their artifacts.
+        artifacts: Vec<ArtifactName>,
+        /// Where to.
+        repository: String,
+    },
+    /// Make a volume as it was. Undone by removing it.
+    CreateVolume {
+        /// The volume.
+        volume: Volume,
+    },
+    /// Write an archive into an empty volume or folder.
+    FillTree {
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The volume or folder.
+        place: Place,
+    },
+    /// Write an archive beside what a volume or folder holds. Undone by removing it.
+    StageTree {
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The volume or folder.
+        place: Place,
+        /// The new folder in it.
+        folder: String,
+    },
+    /// Put what was staged in the place of what is there. Undone by the same, backwards.
+    SwapTree {
+        /// What, and where.
+        tree: SwappedTree,
+    },
+    /// Remove what was kept for undoing a swap.
+    RemoveTree {
+        /// The volume or folder.
+        place: Place,
+        /// The folder in it.
+        folder: String,
+    },
+    /// Make the backup exist.
+    Commit {
+        /// Where.
+        repository: String,
+    },
+    /// Read every stored byte of an artifact and check it, before anything is touched.
+    Verify {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Make the roles that the server lacks. Not undone: a role without objects harms nobody, and
+    /// dropping one that somebody has begun to use would.
+    CreateRoles {
+        /// The service.
+        service: String,
+        /// The roles; empty where all of the backup's are meant.
+        roles: Vec<String>,
+    },
+    /// Make an empty database. Undone by dropping it.
+    CreateDatabase {
+        /// The service.
+        service: String,
+        /// Its name for now.
+        side: String,
+        /// The name that it will get.
+        target: String,
+    },
+    /// Load a dump into it.
+    Load {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The database.
+        side: String,
+    },
+    /// Gather planner statistics, put settings, grants and comment on it.
+    Settle {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+    },
+    /// Count rows, sequences and large objects, and compare them with what was dumped.
+    Compare {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+    },
+    /// Give it its name. Where a database serves under that name, that one is kept aside; both
+    /// renames are one transaction.
+    Swap {
+        /// The service.
+        service: String,
+        /// The database that comes in.
+        incoming: String,
+        /// The name that it gets.
+        live: String,
+        /// What the present one becomes, where there is one.
+        aside: Option<String>,
+    },
+    /// Write a snapshot beside a server's data, where the server will be able to read it, and let the image's
+    /// own check read it. Undone by removing it.
+    StageSnapshot {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder on the data's volume.
+        folder: String,
+    },
+    /// Stop a service, put files in the place of its data files, start it. Undone by the same, backwards.
+    ReplaceFiles {
+        /// The service.
+        service: String,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder that the files come from.
+        incoming: String,
+        /// The folder that keeps the present ones.
+        aside: String,
+    },
+    /// Compare what the server has loaded with what was captured.
+    CompareKeys {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Write a snapshot into a new volume, as the service would read it. Undone by removing the volume.
+    FillVolume {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Where its data files are.
+        layout: Layout,
+        /// The volume.
+        volume: String,
+    },
+    /// Remove a folder of data files that lifeboat keeps.
+    RemoveFiles {
+        /// The service.
+        service: String,
+        /// Where its data files are.
+        layout: Layout,
+        /// The folder.
+        folder: String,
+    },
+    /// Drop a database that lifeboat keeps.
+    DropDatabase {
+        /// The service.
+        service: String,
+        /// The database.
+        name: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capture { artifact } => write!(f, "capture {artifact}"),
+            Self::CaptureTogether { artifacts } => {
+                let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
+                write!(f, "capture side by side {}", names.join(", "))
+            }
+            Self::Commit { repository } => write!(f, "commit the backup to {repository}"),
+            Self::Verify { artifact } => write!(f, "verify the stored bytes of {artifact}"),
+            Self::CreateRoles { service, roles } if roles.is_empty() => {
+                write!(f, "create the backup's roles that service {service} lacks")
+            }
+            Self::CreateRoles { service, roles } => {
+                write!(
+                    f,
+                    "create the roles {} in service {service}",
+                    roles.join(", ")
+                )
+            }
+            Self::CreateDatabase { service, side, .. } => {
+                write!(f, "create database {side:?} in service {service}")
+            }
+            Self::Load { artifact, side, .. } => write!(f, "load {artifact} into {side:?}"),
+            Self::Settle { side, .. } => {
+                write!(f, "analyze {side:?} and give it its settings and grants")
+            }
+            Self::Compare { side, .. } => write!(f, "compare {side:?} with the backup's facts"),
+            Self::Swap {
+                incoming,
+                live,
+                aside: Some(aside),
+                ..
+            } => write!(
+                f,
+                "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"
+            ),
+            Self::Swap { incoming, live, .. } => write!(f, "rename {incoming:?} to {live:?}"),
+            Self::StageSnapshot {
+                service, artifact, ..
+            } => write!(f, "write {artifact} beside the data of service {service}"),
+            Self::ReplaceFiles {
+                service,
+                incoming,
+                aside,
+                ..
+            } => write!(
+                f,
+                "stop service {service}, put what is in {incoming} in the place of its files, which are kept in {aside}, start it"
+            ),
+            Self::CompareKeys { service, .. } => {
+                write!(
+                    f,
+                    "compare what service {service} has loaded with the backup's facts"
+                )
+            }
+            Self::FillVolume {
+                artifact, volume, ..
+            } => write!(f, "write {artifact} into the new volume {volume}"),
+            Self::RemoveFiles {
+                service, folder, ..
+            } => write!(f, "remove the files kept in {folder} of service {service}"),
+            Self::DropDatabase { service, name } => {
+                write!(f, "drop database {name:?} of service {service}")
+            }
+            _ => self.of_volumes(f),
+        }
+    }
+}
+
+impl Step {
+    /// The steps around volumes and folders.
+    fn of_volumes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quiesce { standstill } if standstill.containers.is_empty() => {
+                f.write_str("write down on the engine what is to be put right if this dies")
+            }
+            Self::Quiesce { standstill } => {
+                let done: Vec<String> = standstill
+                    .containers
+                    .iter()
+                    .rev()
+                    .map(|one| match one.how {
+                        Quiesce::Stop => format!("stop {}", one.container_name),
+                        Quiesce::Pause => format!("pause {}", one.container_name),
+                    })
+                    .collect();
+                f.write_str(&done.join(", "))
+            }
+            Self::Resume { standstill } if standstill.containers.is_empty() => {
+                f.write_str("remove that record")
+            }
+            Self::BackUpFirst {
+                artifacts,
+                repository,
+            } => {
+                let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
+                write!(f, "back up {} to {repository} first", names.join(", "))
+            }
+            Self::CreateVolume { volume } => write!(f, "create volume {}", volume.name),
+            Self::FillTree { artifact, place } => write!(f, "write {artifact} into {place}"),
+            Self::StageTree {
+                artifact, place, ..
+            } => write!(f, "write {artifact} beside what {place} holds"),
+            Self::SwapTree { tree } => {
+                write!(f, "put it in the place of what {} holds", tree.place)
+            }
+            Self::RemoveTree { place, .. } => {
+                write!(f, "remove from {place} what it held before")
+            }
+            Self::Resume { standstill } => {
+                let names: Vec<&str> = standstill
+                    .containers
+                    .iter()
+                    .map(|one| one.container_name.as_str())
+                    .collect();
+                write!(f, "start again {}", names.join(", "))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The steps that put a volume's or a folder's content in place, and those that take that back.
+
+use super::Context;
+use super::volume_source::{ROOT, open_session};
+use crate::archive::TreeFacts;
+use crate::docker::helper::{HelperMount, Place};
+use crate::docker::quiesce::SwappedTree;
+use crate::error::{Error, Result};
+use crate::event::{Event, Observer};
+use crate::helper::protocol::Request;
+use crate::manifest::{Artifact, BackupId};
+use crate::repository::Backup;
+use crate::source::volume::{Session, volume_facts};
+use crate::stack::Volume;
+use std::time::Instant;
+
+/// What a folder's name begins with that holds a tree on its way in.
+pub(super) const RESTORING: &str = ".lifeboat-restoring-";
+/// What a folder's name begins with that holds what was there before.
+pub(super) const BEFORE: &str = ".lifeboat-before-";
+
+/// Who puts trees in place, and for which run.
+pub(super) struct Trees<'a> {
+    pub context: &'a Context,
+    pub run: &'a BackupId,
+    pub observer: &'a dyn Observer,
+}
+
+impl Trees<'_> {
+    /// Writes an archive into a new folder of the store, where nobody looks yet. Clears what dead restores have left
+    /// there: the stack's lock is held.
+    pub(super) async fn stage(
+        &self,
+        place: &Place,
+        folder: &str,
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<()> {
+        self.at_work(place, false, async |session| {
+            let root = ROOT.to_owned();
+            let names = Vec::new();
+            session
+                .perform::<()>(Request::Remove { root, names })
+                .await?;
+            self.write(session, Some(folder), backup, artifact).await
+        })
+        .await
+    }
+
+    /// Takes [`stage`](Self::stage) back.
+    pub(super) async fn remove(&self, place: &Place, folder: &str) -> Result<()> {
+        self.at_work(place, false, async |session| {
+            let root = ROOT.to_owned();
+            let names = vec![folder.to_owned()];
+            session.perform(Request::Remove { root, names }).await
+        })
+        .await
+    }
+
+    /// Puts what was staged in the place of what is there.
+    pub(super) async fn swap(&self, tree: &SwappedTree) -> Result<()> {
+        self.at_work(&tree.place, false, async |session| {
+            session
+                .perform(Request::Swap {
+                    root: ROOT.to_owned(),
+                    incoming: tree.incoming.clone(),
+                    aside: tree.aside.clone(),
+                })
+                .await
+        })
+        .await
+    }
+
+    /// Takes [`swap`](Self::swap) back, however far it came.
+    pub(super) async fn swap_back(&self, tree: &SwappedTree) -> Result<()> {
+        self.at_work(&tree.place, false, async |session| {
+            session
+                .perform(Request::SwapBack {
+                    root: ROOT.to_owned(),
+                    incoming: tree.incoming.clone(),
+                    aside: tree.aside.clone(),
+                })
+                .await
+        })
+        .await
+    }
+
+    /// Makes a volume.
+    pub(super) async fn create(&self, volume: &Volume) -> Result<()> {
+        self.context.engine()?.create_volume(volume).await
+    }
+
+    /// Takes [`create`](Self::create) back. Only for what this run has made, or was going to.
+    pub(super) async fn discard(&self, name: &str) -> Result<()> {
+        let engine = self.context.engine()?;
+        // A helper that still works on it would keep it.
+        engine.end_scratches(self.run.as_str()).await?;
+        match engine.volume_exists(name).await? {
+            true => engine.remove_volume(name).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Writes an archive into an empty volume or folder.
+    pub(super) async fn fill(
+        &self,
+        place: &Place,
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<()> {
+        self.at_work(place, true, async |session| {
+            self.write(session, None, backup, artifact).await
+        })
+        .await
+    }
+
+    /// The archive into the folder, as stored: it is decompressed where it is written. What was written must be what
+    /// was captured.
+    async fn write(
+        &self,
+        session: &mut Session,
+        into: Option<&str>,
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let facts = backup.facts().await?;
+        let facts = facts.0.get(&artifact.name.to_string());
+        let expected = volume_facts(facts.unwrap_or(&serde_json::Value::Null))?.tree;
+        self.observer.observe(&Event::ArtifactStarted {
+            artifact: artifact.name.to_string(),
+            expected: Some(artifact.stored_size),
+        });
+        session
+            .ask(Request::Extract {
+                root: ROOT.to_owned(),
+                into: into.map(str::to_owned),
+                raw_size: artifact.raw_size,
+            })
+            .await?;
+        let mut reader = backup.read(artifact);
+        let mut sent = 0;
+        while let Some(bytes) = reader.next().await? {
+            sent += bytes.len() as u64;
+            session.send(bytes).await?;
+            self.observer.observe(&Event::Progress {
+                artifact: artifact.name.to_string(),
+                bytes: sent,
+            });
+        }
+        session.sent_all().await?;
+        let written: TreeFacts = session.finish().await?;
+        if written != expected {
+            return Err(Error::failed(format!(
+                "what was restored is not what was backed up: {} holds {} files with {} bytes, and {} with {} were written",
+                artifact.name, expected.files, expected.bytes, written.files, written.bytes
+            )));
+        }
+        self.observer.observe(&Event::ArtifactFinished {
+            artifact: artifact.name.to_string(),
+            raw_size: artifact.raw_size,
+            stored_size: artifact.stored_size,
+            seconds: begun.elapsed().as_secs_f64(),
+        });
+        Ok(())
+    }
+
+    /// Works on a store; the helper for it is gone afterwards, however the work came out.
+    async fn at_work<T>(
+        &self,
+        place: &Place,
+        create: bool,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let in_memory = match place {
+            Place::Volume(name) => {
+                let volume = self.context.engine()?.volume(name).await?;
+                let volume = volume
+                    .ok_or_else(|| Error::failed(format!("there is no volume {name} any more")))?;
+                volume.in_memory()
+            }
+            Place::Folder(_) => false,
+        };
+        let mount = HelperMount {
+            place: place.clone(),
+            target: ROOT.to_owned(),
+            read_only: false,
+            create,
+        };
+        let mut session = open_session(self.context, self.run, vec![mount], in_memory).await?;
+        let result = work(&mut session).await;
+        let closed = session.close().await;
+        // What went wrong with the work says more than what went wrong with the cleaning up.
+        let value = result?;
+        closed.map(|()| value)
+    }
+}
