@@ -272,7 +272,7 @@ impl Extractor<'_> {
 
 /// Gives something that is open its owner, attributes, mode and time; in this order, since a change of owner takes
 /// set-id bits and capabilities away.
-pub(super) fn settle(file: &OwnedFd, entry: &Entry) -> Result<()> {
+pub fn settle(file: &OwnedFd, entry: &Entry) -> Result<()> {
     let failed = |error| cannot("give its owner and mode to", &entry.path, error);
     let (owner, group) = owners(entry);
     fchown(file, owner, group).map_err(failed)?;

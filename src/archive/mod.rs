@@ -34,10 +34,10 @@ mod tests;
 pub use archiver::Archiver;
 pub use digest::{TreeDigest, TreeFacts, examine};
 pub use entry::{Entry, Kind, Segment, Time, order, shown};
-pub use extract::{clear, extract, remove, strip};
+pub use extract::{clear, extract, remove, settle, strip};
 pub use listing::{Line, Lister};
 pub use reader::Reader;
-pub use tree::{Content, Irregular, Piece, Scan, Visitor, copy_own, open_root, scan};
+pub use tree::{Content, Irregular, Piece, Scan, Visitor, open_root, own_entry, scan};
 pub use writer::Writer;
 
 /// The media type of an archive.

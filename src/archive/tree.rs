@@ -533,17 +533,12 @@ fn cannot(what: &str, path: &[u8], error: Errno) -> Error {
     Error::failed(format!("cannot {what} {}", shown(path))).caused_by(error)
 }
 
-/// Gives one thing what another one is itself: owner, mode, attributes and time.
-pub fn copy_own(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+/// What an open folder is itself, as a tree's root.
+pub fn own_entry(folder: &OwnedFd) -> Result<Entry> {
     let failed = |error| cannot("read", b"", error);
-    let stat = statx_of(from).map_err(failed)?;
-    let entry = made(
-        &stat,
-        &[],
-        Kind::Directory,
-        attributes(from).map_err(failed)?,
-    );
-    super::extract::settle(to, &entry)
+    let stat = statx_of(folder).map_err(failed)?;
+    let attributes = attributes(folder).map_err(failed)?;
+    Ok(made(&stat, &[], Kind::Directory, attributes))
 }
 
 /// Opens a folder as a tree's root.

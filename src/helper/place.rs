@@ -5,7 +5,7 @@
 //! an exchange came: with [`PARTIAL`] behind it, the old content is on its way; without, all of it is there, and
 //! the new is coming in.
 
-use crate::archive::{copy_own, remove as remove_tree, shown, strip};
+use crate::archive::{Entry, own_entry, remove as remove_tree, settle, shown, strip};
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, renameat, syncfs, unlinkat};
@@ -35,7 +35,9 @@ pub(super) fn is_ours(name: &[u8]) -> bool {
 /// Makes an empty folder for a tree on its way in.
 pub(super) fn make(root: &OwnedFd, name: &str) -> Result<OwnedFd> {
     let name = own_name(name)?;
+    let before = own_entry(root)?;
     mkdirat(root, &name, Mode::RWXU).map_err(|error| cannot("make", &name, error))?;
+    settle(root, &before)?;
     open(root, &name)
 }
 
@@ -43,35 +45,46 @@ pub(super) fn make(root: &OwnedFd, name: &str) -> Result<OwnedFd> {
 pub(super) fn swap(root: &OwnedFd, incoming: &str, aside: &str) -> Result<()> {
     let (incoming, partial, aside) = (own_name(incoming)?, partial(aside)?, own_name(aside)?);
     let new = open(root, &incoming)?;
+    // Whatever is moved changes the times of the folders that it leaves and comes to.
+    let (was, will_be) = (own_entry(root)?, own_entry(&new)?);
     mkdirat(root, &partial, Mode::RWXU).map_err(|error| cannot("make", &partial, error))?;
     let old = open(root, &partial)?;
-    copy_own(root, &old)?;
     move_all(root, &old)?;
+    become_like(&old, &was)?;
     rename(root, &partial, &aside)?;
     sync(root)?;
     move_all(&new, root)?;
-    own(&new, root)?;
     remove_empty(root, &incoming)?;
+    become_like(root, &will_be)?;
     sync(root)
 }
 
 /// Takes [`swap`] back from wherever it came to; nothing to do is no error. What had come in goes to `incoming`.
 pub(super) fn swap_back(root: &OwnedFd, incoming: &str, aside: &str) -> Result<()> {
     let (incoming, partial, aside) = (own_name(incoming)?, partial(aside)?, own_name(aside)?);
-    if exists(root, &aside)? {
+    let is_marked = exists(root, &aside)?;
+    if is_marked {
         match mkdirat(root, &incoming, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(cannot("make", &incoming, error)),
         }
-        move_all(root, &open(root, &incoming)?)?;
+        let new = open(root, &incoming)?;
+        let was = own_entry(root)?;
+        move_all(root, &new)?;
+        become_like(&new, &was)?;
         sync(root)?;
         rename(root, &aside, &partial)?;
     }
     if exists(root, &partial)? {
         let old = open(root, &partial)?;
+        // While the old content was still being moved, the root was what it had been.
+        let was = match is_marked {
+            true => own_entry(&old)?,
+            false => own_entry(root)?,
+        };
         move_all(&old, root)?;
-        own(&old, root)?;
         remove_empty(root, &partial)?;
+        become_like(root, &was)?;
     }
     sync(root)
 }
@@ -88,16 +101,18 @@ pub(super) fn remove(root: &OwnedFd, names: &[String]) -> Result<()> {
             .map(|name| own_name(name))
             .collect::<Result<_>>()?,
     };
+    let was = own_entry(root)?;
     for name in names {
         remove_tree(root, &name)?;
     }
+    settle(root, &was)?;
     sync(root)
 }
 
-/// Gives `to` what `from` is itself, and nothing else.
-fn own(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    strip(to);
-    copy_own(from, to)
+/// Makes a folder itself what another one is or was, and nothing else.
+fn become_like(folder: &OwnedFd, like: &Entry) -> Result<()> {
+    strip(folder);
+    settle(folder, like)
 }
 
 /// Moves everything but lifeboat's own folders.
@@ -195,7 +210,19 @@ mod tests {
         };
         mode(&folder.path().join(INCOMING), 0o751);
         mode(folder.path(), 0o2775);
+        let time = |path: &Path, seconds| {
+            let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let times = fs::FileTimes::new().set_modified(then);
+            fs::File::open(path).unwrap().set_times(times).unwrap();
+        };
+        time(&folder.path().join(INCOMING), 2_000);
+        time(folder.path(), 1_000);
         (folder, root)
+    }
+
+    /// When its content was changed, in seconds.
+    fn time(folder: &Path) -> i64 {
+        std::os::unix::fs::MetadataExt::mtime(&fs::metadata(folder).unwrap())
     }
 
     fn mode(folder: &Path) -> u32 {
@@ -209,12 +236,15 @@ mod tests {
         assert_eq!(names(folder.path()), [ASIDE, "new"]);
         assert_eq!(names(&folder.path().join(ASIDE)), ["old"]);
         assert_eq!(mode(folder.path()), 0o751);
+        assert_eq!(time(folder.path()), 2_000);
         swap_back(&root, INCOMING, ASIDE).unwrap();
         assert_eq!(names(folder.path()), [INCOMING, "old"]);
         assert_eq!(mode(folder.path()), 0o2775);
+        assert_eq!(time(folder.path()), 1_000);
         swap_back(&root, INCOMING, ASIDE).unwrap();
         remove(&root, &[]).unwrap();
         assert_eq!(names(folder.path()), ["old"]);
+        assert_eq!(time(folder.path()), 1_000);
     }
 
     #[test]
@@ -223,11 +253,6 @@ mod tests {
         let (folder, root) = volume();
         let partial = format!("{ASIDE}{PARTIAL}");
         fs::create_dir(folder.path().join(&partial)).unwrap();
-        fs::set_permissions(
-            folder.path().join(&partial),
-            fs::Permissions::from_mode(0o2775),
-        )
-        .unwrap();
         fs::write(folder.path().join(&partial).join("moved"), "").unwrap();
         swap_back(&root, INCOMING, ASIDE).unwrap();
         assert_eq!(names(folder.path()), [INCOMING, "moved", "old"]);

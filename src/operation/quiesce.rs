@@ -303,11 +303,7 @@ async fn one_abandoned(
         ),
     });
     let run: BackupId = abandoned.run.parse()?;
-    let work = Trees {
-        context,
-        run: &run,
-        observer,
-    };
+    let work = Trees::new(context, &run, observer);
     for tree in trees {
         for container in containers.iter().rev() {
             // It may have been on its way up again; one that is gone does not matter.

@@ -232,11 +232,7 @@ impl Restoring<'_> {
                 run: self.run,
                 observer: self.observer,
             },
-            trees: Trees {
-                context: self.context,
-                run: self.run,
-                observer: self.observer,
-            },
+            trees: Trees::new(self.context, self.run, self.observer),
             stack: self.stack,
             request: self.request,
             lock,

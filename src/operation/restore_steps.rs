@@ -205,10 +205,15 @@ impl Work<'_> {
         let context = self.snapshots.context;
         match step {
             Step::Quiesce { standstill } => {
+                self.trees.keep(&standstill.trees).await?;
                 let image = some_image(context, self.stack).await?;
                 quiesce(context, self.run, &self.stack.name, &image, standstill).await
             }
-            Step::Resume { standstill } => resume(context, self.run.as_str(), standstill).await,
+            Step::Resume { standstill } => {
+                resume(context, self.run.as_str(), standstill).await?;
+                self.trees.let_go().await;
+                Ok(())
+            }
             Step::BackUpFirst { artifacts, .. } => {
                 let first = FirstBackup {
                     context,
@@ -262,7 +267,11 @@ impl Work<'_> {
                 }
                 Ok(())
             }
-            Step::Quiesce { standstill } => resume(context, self.run.as_str(), standstill).await,
+            Step::Quiesce { standstill } => {
+                let resumed = resume(context, self.run.as_str(), standstill).await;
+                self.trees.let_go().await;
+                resumed
+            }
             Step::CreateVolume { volume } => self.trees.discard(&volume.name).await,
             Step::StageTree { place, folder, .. } => self.trees.remove(place, folder).await,
             Step::SwapTree { tree } => self.trees.swap_back(tree).await,

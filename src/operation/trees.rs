@@ -24,9 +24,50 @@ pub(super) struct Trees<'a> {
     pub context: &'a Context,
     pub run: &'a BackupId,
     pub observer: &'a dyn Observer,
+    /// Helpers that do nothing but keep volumes mounted that are in memory.
+    keepers: Vec<Session>,
 }
 
-impl Trees<'_> {
+impl<'a> Trees<'a> {
+    /// With nothing begun.
+    pub(super) fn new(context: &'a Context, run: &'a BackupId, observer: &'a dyn Observer) -> Self {
+        Self {
+            context,
+            run,
+            observer,
+            keepers: Vec::new(),
+        }
+    }
+
+    /// Keeps volumes in memory from vanishing with the last container that has them mounted.
+    pub(super) async fn keep(&mut self, trees: &[SwappedTree]) -> Result<()> {
+        for tree in trees {
+            let Place::Volume(name) = &tree.place else {
+                continue;
+            };
+            let volume = self.context.engine()?.volume(name).await?;
+            if volume.is_some_and(|volume| volume.in_memory()) {
+                let mount = HelperMount {
+                    place: tree.place.clone(),
+                    target: ROOT.to_owned(),
+                    read_only: true,
+                    create: false,
+                };
+                let keeper = open_session(self.context, self.run, vec![mount], true).await?;
+                self.keepers.push(keeper);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends that.
+    pub(super) async fn let_go(&mut self) {
+        for keeper in self.keepers.drain(..) {
+            // One that stays is swept later.
+            let _ = keeper.close().await;
+        }
+    }
+
     /// Writes an archive into a new folder of the store, where nobody looks yet. Clears what dead restores have left
     /// there: the stack's lock is held.
     pub(super) async fn stage(
@@ -87,6 +128,15 @@ impl Trees<'_> {
 
     /// Makes a volume.
     pub(super) async fn create(&self, volume: &Volume) -> Result<()> {
+        if volume.in_memory() {
+            self.observer.observe(&Event::Warning {
+                message: format!(
+                    "volume {} is in memory: what is written to it is gone while no container has it mounted; start \
+                     the stack first and restore in place",
+                    volume.name
+                ),
+            });
+        }
         self.context.engine()?.create_volume(volume).await
     }
 
