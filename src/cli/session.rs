@@ -5,8 +5,10 @@ use super::environment;
 use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
 use crate::error::{Error, Result, nearest};
+use crate::event::Observer;
 use crate::operation::Context;
 use crate::operation::helpers::HelperProgram;
+use crate::operation::quiesce::resume_abandoned;
 use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Location, Repository};
 use crate::source::Credentials;
@@ -135,12 +137,16 @@ impl Session {
     }
 
     /// A context with the engine that `docker` would use.
-    pub(super) async fn context_with_engine(&self) -> Result<Context> {
+    ///
+    /// What a dead run had stopped is started, whoever asks for the engine next.
+    pub(super) async fn context_with_engine(&self, observer: &dyn Observer) -> Result<Context> {
         let engine = connect(&environment::connect_options()).await?;
-        Ok(Context {
+        let context = Context {
             engine: Some(engine),
             ..self.context()?
-        })
+        };
+        resume_abandoned(&context, observer).await?;
+        Ok(context)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct BackupRequest {
     pub repository: Repository,
     /// Only these artifacts, by name or folder; empty for all.
     pub only: Vec<String>,
+    /// Folders that are captured like volumes, besides the configuration's: `bind:/path`.
+    pub include: Vec<String>,
     /// The sources' configuration.
     pub sources: SourcesByStack,
     /// The person's own marks.
@@ -86,11 +88,12 @@ pub async fn backup(
     let stack = find_stack(engine, request.stack.as_deref()).await?;
     let id = context.new_id()?;
     let services = source_services(engine, &stack).await?;
-    let options = request
+    let mut options = request
         .sources
         .get(&stack.name)
         .cloned()
         .unwrap_or_default();
+    options.include.extend(request.include.iter().cloned());
     let claim = Claim {
         stack: &stack,
         services: &services,

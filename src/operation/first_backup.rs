@@ -25,6 +25,11 @@ pub(super) struct FirstBackup<'a> {
 }
 
 impl FirstBackup<'_> {
+    /// Backs all of the stack up, pinned.
+    pub(super) async fn of_all(&self, options: &SourceOptions, run: &BackupId) -> Result<BackupId> {
+        self.back_up(Vec::new(), options, run).await
+    }
+
     /// Backs these artifacts up, pinned: no retention takes away what undoes `run`.
     pub(super) async fn of(&self, artifacts: &[ArtifactName], run: &BackupId) -> Result<BackupId> {
         let mut options = self.options.clone();
@@ -34,10 +39,21 @@ impl FirstBackup<'_> {
                 options.include.push(format!("{BIND}{path}"));
             }
         }
+        let only = artifacts.iter().map(ToString::to_string).collect();
+        self.back_up(only, &options, run).await
+    }
+
+    async fn back_up(
+        &self,
+        only: Vec<String>,
+        options: &SourceOptions,
+        run: &BackupId,
+    ) -> Result<BackupId> {
         let request = BackupRequest {
             stack: Some(self.stack.name.clone()),
             repository: self.repository.clone(),
-            only: artifacts.iter().map(ToString::to_string).collect(),
+            only,
+            include: Vec::new(),
             sources: SourcesByStack::new(),
             tags: BTreeMap::from([("before".to_owned(), run.to_string())]),
             pin: true,
@@ -52,7 +68,7 @@ impl FirstBackup<'_> {
         let claim = Claim {
             stack: self.stack,
             services: self.services,
-            options: &options,
+            options,
             observer: self.observer,
             run: &id,
             operation: "backup",

@@ -29,6 +29,7 @@ pub mod sources;
 pub mod step;
 mod trees;
 pub mod verify;
+pub mod volume;
 mod volume_source;
 pub mod volumes;
 

@@ -51,6 +51,18 @@ pub enum Step {
         /// The volume or folder.
         place: Place,
     },
+    /// Copy what a volume holds into an empty one, and compare the two.
+    CopyTree {
+        /// The one.
+        from: Place,
+        /// The other.
+        to: Place,
+    },
+    /// Remove a volume, once its copy is proven.
+    RemoveVolume {
+        /// The volume.
+        name: String,
+    },
     /// Write an archive beside what a volume or folder holds. Undone by removing it.
     StageTree {
         /// The artifact.
@@ -297,6 +309,13 @@ impl Step {
             Self::StageTree {
                 artifact, place, ..
             } => write!(f, "write {artifact} beside what {place} holds"),
+            Self::CopyTree { from, to } => {
+                write!(
+                    f,
+                    "copy what {from} holds to {to}, read the copy, compare the two"
+                )
+            }
+            Self::RemoveVolume { name } => write!(f, "remove volume {name}"),
             Self::SwapTree { tree } => {
                 write!(f, "put it in the place of what {} holds", tree.place)
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -> Result<ExitCode> {
     let request = BackupRequest {
+        include: arguments.include,
         stack: arguments.stack,
         repository: session.repository().await?,
         only: arguments.only,
@@ -24,7 +25,7 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
         trigger: "manual".to_owned(),
         dry_run: arguments.dry_run,
     };
-    let context = session.context_with_engine().await?;
+    let context = session.context_with_engine(output).await?;
     match backup(&context, request, output).await? {
         BackupReport::Planned(plan) => {
             output.result("plan", &plan, &plan.to_string());

@@ -20,7 +20,7 @@ const CONFIG: &str = "lifeboat.toml";
 const SCHEDULE: &str = "schedules/nightly.toml";
 
 pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) -> Result<ExitCode> {
-    let context = session.context_with_engine().await?;
+    let context = session.context_with_engine(output).await?;
     let engine = context.engine()?;
     let mut stacks = Vec::new();
     for stack in engine.containers().await? {

@@ -11,6 +11,7 @@ mod restore;
 mod rollback;
 mod show;
 mod verify;
+mod volume;
 
 use super::args::{Arguments, Command, RepositoryCommand};
 use super::output::Output;
@@ -36,6 +37,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         Command::Restore(arguments) => restore::run(&session, arguments, output).await,
         Command::Rollback(arguments) => rollback::run(&session, &arguments, output).await,
         Command::Export(arguments) => export::run(&session, arguments, output).await,
+        Command::Volume(command) => volume::run(&session, command, output).await,
         Command::Pin(arguments) => pin::pin(&session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(&session, &arguments, output).await,
         Command::Doctor => doctor::run(&session, output).await,

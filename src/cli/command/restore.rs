@@ -18,7 +18,7 @@ pub(super) async fn run(
 ) -> Result<ExitCode> {
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
-    let context = session.context_with_engine().await?;
+    let context = session.context_with_engine(output).await?;
     let sources = session.sources()?;
     let request = |dry_run| RestoreRequest {
         repository: repository.clone(),

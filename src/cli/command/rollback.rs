@@ -14,7 +14,7 @@ pub(super) async fn run(
     arguments: &Rollback,
     output: &Output,
 ) -> Result<ExitCode> {
-    let context = session.context_with_engine().await?;
+    let context = session.context_with_engine(output).await?;
     let sources = session.sources()?;
     let request = |dry_run| RollbackRequest {
         stack: arguments.stack.clone(),

@@ -21,7 +21,7 @@ pub(super) async fn run(session: &Session, arguments: Verify, output: &Output) -
     };
     // Verifying needs no engine; with one, pg_restore reads the dumps, too.
     let context = match arguments.deep {
-        true => match session.context_with_engine().await {
+        true => match session.context_with_engine(output).await {
             Ok(context) => context,
             Err(_) => session.context()?,
         },
