@@ -3,7 +3,6 @@
 use super::Context;
 use super::trees::Trees;
 use super::volumes::Store;
-use crate::docker::lock::StackLock;
 use crate::docker::quiesce::{Abandoned, Quiesced, Standstill};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
@@ -229,24 +228,25 @@ async fn start(context: &Context, containers: &[Quiesced]) -> Result<()> {
 /// Where the engine does not answer. That a container could not be started is a warning: it keeps nobody from work.
 pub async fn resume_abandoned(context: &Context, observer: &dyn Observer) -> Result<()> {
     let engine = context.engine()?;
-    for abandoned in engine.abandoned().await? {
+    let abandoned = engine.abandoned().await?;
+    let images: BTreeMap<&str, &str> = abandoned
+        .iter()
+        .map(|one| (one.stack.as_str(), one.image.as_str()))
+        .collect();
+    for (stack, image) in images {
         let run = context.new_id()?;
         let owner = context.owner(&run)?;
         let lock = engine
-            .lock(
-                &abandoned.stack,
-                &owner,
-                &abandoned.image,
-                "start what was stopped",
-            )
+            .lock(stack, &owner, image, "start what was stopped")
             .await;
-        let lock: StackLock = match lock {
+        let lock = match lock {
             Ok(lock) => lock,
             // Whoever holds it has seen to this when it took it.
             Err(error) if error.kind() == Kind::Busy => continue,
             Err(error) => return Err(error),
         };
-        let resumed = one_abandoned(context, &abandoned, observer).await;
+        // Looked at again: what ended well since has taken its record away before it gave the lock back.
+        let resumed = resume_stack(context, stack, observer).await;
         super::lock::release(Some(lock), observer).await;
         if let Err(error) = resumed {
             observer.observe(&Event::Warning {

@@ -3,7 +3,7 @@
 //! It stays readable where the rest is encrypted, so it names artifacts, keys and sizes only: no table, owner or count.
 
 use crate::manifest::{Artifact, Manifest};
-use crate::stack::ArtifactName;
+use crate::stack::{ArtifactName, SourceKind};
 use std::fmt::Write as _;
 
 /// The recipe of `manifest`'s backup.
@@ -64,6 +64,16 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
         );
         step += 1;
     }
+    let trees = |artifact: &&Artifact| artifact.name.source_kind() == SourceKind::Volume;
+    for artifact in manifest.artifacts.iter().filter(trees) {
+        let _ = write!(
+            text,
+            "\n## {step}. {name}\n\n{}",
+            tree(artifact),
+            name = artifact.name
+        );
+        step += 1;
+    }
     text.push_str(
         "\n## What is in this folder\n\n\
          `manifest.json` says what each artifact is, where it came from and how large it is; `facts.json.zst` what was\n\
@@ -99,6 +109,28 @@ fn snapshot(artifact: &Artifact) -> String {
              printf \"file appendonly.aof.1.base.rdb seq 1 type b\\nfile appendonly.aof.1.incr.aof seq 1 type i\\n\" \\\n  \
              >appendonlydir/appendonly.aof.manifest\nchown -R \"$owner\" appendonlydir\n"
         ),
+    )
+}
+
+/// How a volume's or a folder's archive is unpacked, as root on the engine's machine.
+fn tree(artifact: &Artifact) -> String {
+    let place = match &artifact.name {
+        ArtifactName::Bind { .. } => {
+            "`DIR` is the folder on the machine of the Docker engine: an empty one, or what was there is mixed with what\n\
+             comes.\n\n"
+                .to_owned()
+        }
+        _ => "Where the volume is gone, make it first, with the driver, options and labels that `stack.json.zst` has for it:\n\
+              Compose compares them. Stop the containers that use it; it should be empty, or what was there is mixed with what\n\
+              comes.\n\n\
+              ```sh\nDIR=$(docker volume inspect --format '{{.Mountpoint}}' \"$VOLUME\")\n```\n\n"
+            .to_owned(),
+    };
+    format!(
+        "{place}As root on the machine of the Docker engine:\n\n\
+         ```sh\n{decode} \\\n  | tar --extract --numeric-owner --same-owner --same-permissions --acls --xattrs --xattrs-include='*' \\\n    \
+         --directory=\"$DIR\" --file=-\n```\n",
+        decode = decode(artifact),
     )
 }
 

@@ -50,8 +50,12 @@ pub async fn find_stack(engine: &Engine, name: Option<&str>) -> Result<Stack> {
         }
     }
     let names = || with_sources.join(", ");
+    let alone = name.and_then(|name| stands_alone(name, &volumes));
     let found = match name {
-        Some(name) => stacks.iter().find(|stack| stack.name == name),
+        Some(name) => stacks
+            .iter()
+            .find(|stack| stack.name == name)
+            .or(alone.as_ref()),
         None => match with_sources[..] {
             [only] => stacks.iter().find(|stack| stack.name == only),
             [] => {
@@ -97,6 +101,17 @@ fn with_volumes_alone(mut stacks: Vec<Stack>, volumes: &[Volume]) -> Vec<Stack> 
         }
     }
     stacks
+}
+
+/// A volume that was made for no stack, and a folder, are a stack of their own name: their backups are kept under it.
+fn stands_alone(name: &str, volumes: &[Volume]) -> Option<Stack> {
+    let mut volumes = volumes.iter();
+    let is_there = name.starts_with('/')
+        || volumes.any(|volume| volume.name == name && volume.project().is_none());
+    is_there.then(|| Stack {
+        name: name.to_owned(),
+        services: Vec::new(),
+    })
 }
 
 fn has_volumes(stack: &Stack, volumes: &[Volume]) -> bool {

@@ -3,6 +3,7 @@
 
 use super::Context;
 use super::plain::plain_bytes;
+use crate::archive;
 use crate::docker::exec::{Command, Transport};
 use crate::docker::scratch::ScratchOptions;
 use crate::error::{Error, Kind, Result};
@@ -14,6 +15,7 @@ use crate::source::postgres::DUMP_MEDIA_TYPE;
 use crate::source::postgres::archive::ArchiveInspector;
 use crate::source::redis::RDB_MEDIA_TYPE;
 use crate::source::redis::rdb::RdbInspector;
+use crate::source::volume::TarInspector;
 use std::time::{Duration, Instant};
 
 /// How long a scratch container may live: a very large archive takes its time.
@@ -137,6 +139,7 @@ async fn deep(
         let (inspector, counted): (Box<dyn Inspector>, _) = match artifact.media_type.as_str() {
             DUMP_MEDIA_TYPE => (Box::new(ArchiveInspector::new()), Some("dump")),
             RDB_MEDIA_TYPE => (Box::new(RdbInspector::new()), Some("snapshot")),
+            archive::MEDIA_TYPE => (Box::new(TarInspector::new()), Some("tree")),
             _ => (Box::new(RawInspector::new()), None),
         };
         match decode(backup, artifact, inspector).await {

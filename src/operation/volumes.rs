@@ -176,6 +176,7 @@ impl Stores {
         let is_mounted = |volume: &&Volume| {
             let mut mounts = stack.services.iter().flat_map(|service| &service.mounts);
             volume.project() == Some(&stack.name)
+                || (volume.project().is_none() && volume.name == stack.name)
                 || mounts.any(|mount| mount.volume.as_deref() == Some(&volume.name))
         };
         let mut stores: Vec<Store> = self
