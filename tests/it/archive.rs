@@ -286,8 +286,9 @@ fn many_small_files_come_back() {
 
 #[test]
 fn a_file_of_4_gigabytes_of_holes_comes_back_as_one() {
-    const SIZE: u64 = (4 << 30) + 7;
-    const PIECES: [u64; 3] = [0, 3 << 30, (4 << 30) - 8192];
+    // Offsets on both sides of what 31 and 32 bits hold.
+    const SIZE: u64 = (4 << 30) + (1 << 20) + 7;
+    const PIECES: [u64; 4] = [0, 1 << 30, 3 << 30, (4 << 30) + 8192];
     let check = |folder: &Path| {
         let path = folder.join("file");
         let file = fs::File::open(&path).unwrap();
