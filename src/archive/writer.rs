@@ -53,7 +53,7 @@ impl<W: Write> Writer<W> {
                 self.owed = *size;
                 if let Some(segments) = segments {
                     self.owed = segments.iter().map(|segment| segment.length).sum();
-                    map = sparse_map(segments);
+                    map = sparse_map(segments, *size);
                     sparse(&mut records, &path, *size);
                     path = [b"./GNUSparseFile.0/", last_part(&entry.path)].concat();
                     // The true name is in a record: this one is for readers that know no sparse files.
@@ -205,9 +205,18 @@ fn sparse(records: &mut Records, path: &[u8], size: u64) {
 }
 
 /// The map: how many segments, then the offset and the length of each, a number a line, padded to whole blocks.
-fn sparse_map(segments: &[Segment]) -> Vec<u8> {
-    let mut map = format!("{}\n", segments.len()).into_bytes();
-    for segment in segments {
+///
+/// A hole at the end is followed by a segment of no length, as GNU tar has it: it takes a file to end where its last
+/// segment does, whatever size the records say (measured).
+fn sparse_map(segments: &[Segment], size: u64) -> Vec<u8> {
+    let end = segments.last().map_or(0, |last| last.offset + last.length);
+    let close = (end < size).then_some(Segment {
+        offset: size,
+        length: 0,
+    });
+    let count = segments.len() + usize::from(close.is_some());
+    let mut map = format!("{count}\n").into_bytes();
+    for segment in segments.iter().chain(&close) {
         map.extend_from_slice(format!("{}\n{}\n", segment.offset, segment.length).as_bytes());
     }
     map.resize(map.len().next_multiple_of(BLOCK), 0);

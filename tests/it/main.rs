@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archive;
 mod docs;
 mod exec_engine;
 mod exec_wire;

@@ -13,3 +13,4 @@ pub(crate) mod engine;
 pub(crate) mod lab;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod tree;

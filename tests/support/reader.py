@@ -3,9 +3,10 @@
 
     reader.py list REPOSITORY      prints the backups as JSON
     reader.py verify REPOSITORY    checks every stored byte and prints what is wrong as JSON
+    reader.py digest ARCHIVE       prints what a volume's archive holds, and its digest, as JSON
 
-Standard library only; Zstandard is decoded by the stock `zstd`. Exits 0, or 13 where a backup is
-damaged, or 10 where there is no repository.
+Standard library only; Zstandard is decoded by the stock `zstd`. Exits 0, or 13 where a backup or
+an archive is damaged, or 10 where there is no repository.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import re
 import stat
 import subprocess
 import sys
+import tarfile
 from urllib.parse import unquote_to_bytes
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z0-9]{4}")
@@ -197,7 +199,76 @@ def backups(root):
                 yield stack, backup
 
 
+def raw(text):
+    """The bytes of a name or a value, as they stand in an archive."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def attributes(member):
+    """Extended attributes by their names on a disk, in order; access control lists as text."""
+    found = {}
+    for key, value in member.pax_headers.items():
+        if key in ("SCHILY.acl.access", "SCHILY.acl.default"):
+            found[b"system.posix_acl_" + raw(key.rsplit(".")[-1])] = raw(value)
+        elif key.startswith("SCHILY.xattr."):
+            name = raw(key.removeprefix("SCHILY.xattr."))
+            found[re.sub(b"%25|%3D", lambda code: unquote_to_bytes(code[0]), name)] = raw(value)
+    return sorted(found.items())
+
+
+def content(tar, member):
+    """The SHA-256 of a file's bytes, holes read as zeros."""
+    hasher = hashlib.sha256()
+    with tar.extractfile(member) as file:
+        while piece := file.read(1 << 20):
+            hasher.update(piece)
+    return hasher.hexdigest()
+
+
+def digest(archive):
+    """What an archive holds, and the digest of its tree."""
+    kinds = {
+        tarfile.DIRTYPE: ("directories", "d"),
+        tarfile.REGTYPE: ("files", "f"),
+        tarfile.LNKTYPE: ("hard_links", "h"),
+        tarfile.SYMTYPE: ("symlinks", "l"),
+        tarfile.FIFOTYPE: ("fifos", "p"),
+    }
+    facts = dict.fromkeys((name for name, _ in kinds.values()), 0)
+    hasher, total, last = hashlib.sha256(), 0, None
+    with tarfile.open(archive, "r:", encoding="utf-8", errors="surrogateescape") as tar:
+        for member in tar:
+            path = raw(member.name).removeprefix(b".").removeprefix(b"/")
+            parts = path.split(b"/") if path else []
+            need(last is None or last < parts, f"{member.name!r}: not in order")
+            need(member.type in kinds, f"{member.name!r}: of type {member.type!r}")
+            name, letter = kinds[member.type]
+            facts[name] += 1
+            last, size, what, more = parts, 0, "", attributes(member)
+            mode, uid, gid = member.mode, member.uid, member.gid
+            if letter == "f":
+                size, what = member.size, content(tar, member)
+                total += size
+            elif letter == "l":
+                what = raw(member.linkname).hex()
+            elif letter == "h":
+                what = raw(member.linkname).removeprefix(b"./").hex()
+                mode = uid = gid = 0
+                more = []
+            record = f"{path.hex()} {letter} {mode:o} {uid} {gid} {size} {what}"
+            record += "".join(f" {name.hex()}={value.hex()}" for name, value in more)
+            hasher.update(f"{record}\n".encode())
+    return {"digest": hasher.hexdigest(), **facts, "bytes": total}
+
+
 def main(command, root):
+    if command == "digest":
+        try:
+            print(json.dumps(digest(root)))
+        except (Damaged, tarfile.TarError) as damage:
+            print(json.dumps({"damaged": str(damage)}))
+            return 13
+        return 0
     marker = os.path.join(root, "lifeboat-repository.json")
     if not os.path.lexists(marker):
         print(json.dumps({"error": f"no repository at {root}"}))
@@ -221,6 +292,6 @@ def main(command, root):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in ("list", "verify"):
+    if len(sys.argv) != 3 or sys.argv[1] not in ("list", "verify", "digest"):
         sys.exit(__doc__)
     sys.exit(main(*sys.argv[1:]))
