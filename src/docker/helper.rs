@@ -7,9 +7,9 @@
 use super::exec::LastWords;
 use super::image::HELPER_ROLE;
 use super::owner::Owner;
-use super::{Engine, failed, within};
+use super::{Engine, within};
 use crate::error::{Error, Result};
-use bollard::container::LogOutput;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
 };
@@ -21,9 +21,13 @@ use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::io::ReaderStream;
 
 /// When a helper is a leftover whatever became of its owner: no volume takes so long.
 const LIFETIME: TimeDelta = TimeDelta::days(7);
@@ -31,6 +35,11 @@ const LIFETIME: TimeDelta = TimeDelta::days(7);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long the engine may take to answer when only a better message depends on it.
 const EXPLANATION: Duration = Duration::from_secs(5);
+/// Where a helper finds the folder with the socket, and the socket.
+const SOCKET_FOLDER: &str = "/lifeboat-socket";
+const SOCKET: &str = "/lifeboat-socket/socket";
+/// What is read from a socket at once, in bytes.
+const READ_AHEAD: usize = 256 * 1024;
 /// What a helper may take of the machine's memory in bytes, the files that the kernel keeps for it among it.
 const MEMORY: i64 = 512 << 20;
 
@@ -79,6 +88,8 @@ pub struct HelperOptions {
     pub mounts: Vec<HelperMount>,
     /// Whether what it writes may be kept in memory: then it has no limit of its own.
     pub in_memory: bool,
+    /// A folder for sockets, where one may be tried.
+    pub sockets: PathBuf,
 }
 
 /// A running helper. It ends by itself when nobody is attached to it any more; [`remove`](Self::remove) removes it,
@@ -86,16 +97,40 @@ pub struct HelperOptions {
 pub struct Helper {
     id: String,
     engine: Engine,
-    output: Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>,
+    output: Output,
     input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Its standard streams, where it speaks over a socket: they carry its last words, and end it.
+    attached: Option<AttachContainerResults>,
     stderr: LastWords,
 }
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
 
 impl Engine {
     /// Creates, attaches to and starts a helper.
     pub async fn helper(&self, owner: &Owner, options: &HelperOptions) -> Result<Helper> {
+        if self.endpoint().starts_with("unix://")
+            && let Some(doorway) = Doorway::open(&options.sockets)
+        {
+            // An engine that does not see this folder is behind a socket and elsewhere, or this runs in a container.
+            match self.start_helper(owner, options, Some(&doorway)).await {
+                Err(error) if error.chain().contains(doorway.name()) => {}
+                helper => return helper,
+            }
+        }
+        self.start_helper(owner, options, None).await
+    }
+
+    async fn start_helper(
+        &self,
+        owner: &Owner,
+        options: &HelperOptions,
+        doorway: Option<&Doorway>,
+    ) -> Result<Helper> {
         let now = self.time().await?;
         let deadline = now.checked_add_signed(LIFETIME).unwrap_or(now);
+        let mut command = options.command.clone();
+        command.extend(doorway.map(|_| SOCKET.to_owned()));
         let (made, mounts): (Vec<_>, Vec<_>) =
             options.mounts.iter().partition(|mount| mount.is_made());
         let reads_only = options.mounts.iter().all(|mount| mount.read_only);
@@ -113,7 +148,7 @@ impl Engine {
         let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         let body = ContainerCreateBody {
             image: Some(options.image.clone()),
-            entrypoint: Some(options.command.clone()),
+            entrypoint: Some(command),
             cmd: Some(Vec::new()),
             env: Some(options.environment.clone()),
             user: Some("0:0".to_owned()),
@@ -134,7 +169,13 @@ impl Engine {
                 security_opt: Some(strings(&["no-new-privileges", "label=disable"])),
                 memory: (!options.in_memory).then_some(MEMORY),
                 pids_limit: Some(64),
-                mounts: Some(mounts.into_iter().map(mount).collect()),
+                mounts: Some(
+                    mounts
+                        .into_iter()
+                        .map(mount)
+                        .chain(doorway.map(Doorway::mount))
+                        .collect(),
+                ),
                 // This older way of saying the same makes a folder that is missing; the other one refuses.
                 binds: Some(made.into_iter().map(bind).collect()),
                 // Whatever passes would else be kept in the engine's own log file.
@@ -151,7 +192,7 @@ impl Engine {
             .create(&name, body)
             .await?
             .ok_or_else(|| Error::failed(format!("the container name {name} is taken")))?;
-        match self.attach(&id).await {
+        match self.attach(&id, doorway).await {
             Ok(helper) => Ok(helper),
             Err(error) => {
                 // Why it could not be started matters more; what stays is swept later.
@@ -161,7 +202,7 @@ impl Engine {
         }
     }
 
-    async fn attach(&self, id: &str) -> Result<Helper> {
+    async fn attach(&self, id: &str, doorway: Option<&Doorway>) -> Result<Helper> {
         let options = AttachContainerOptionsBuilder::new()
             .stdin(true)
             .stdout(true)
@@ -174,13 +215,18 @@ impl Engine {
             .client
             .start_container(id, None::<StartContainerOptions>);
         within("start lifeboat's helper", start).await?;
-        Ok(Helper {
+        let mut helper = Helper {
             id: id.to_owned(),
             engine: self.clone(),
             output: attached.output,
             input: attached.input,
+            attached: None,
             stderr: LastWords::default(),
-        })
+        };
+        if let Some(doorway) = doorway {
+            helper.meet(doorway).await;
+        }
+        Ok(helper)
     }
 }
 
@@ -214,7 +260,82 @@ fn mount(mount: &HelperMount) -> Mount {
     }
 }
 
+/// Where a helper on this very machine can come to: a socket in a folder that only this user can enter.
+struct Doorway {
+    folder: PathBuf,
+    listener: UnixListener,
+}
+
+impl Doorway {
+    /// `None` wherever it cannot be made: it is a shorter way, not the only one.
+    fn open(sockets: &Path) -> Option<Self> {
+        let folder = sockets.join(format!("lifeboat-{}", super::random_hex(8).ok()?));
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&folder).ok()?;
+        let path = folder.join("socket");
+        let listener = UnixListener::bind(&path);
+        // The helper is another user where this one is not root.
+        let opened = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666));
+        if let (Ok(listener), Ok(())) = (listener, opened) {
+            return Some(Self { folder, listener });
+        }
+        let _ = std::fs::remove_dir_all(&folder);
+        None
+    }
+
+    /// What the engine's words about it hold.
+    fn name(&self) -> &str {
+        let name = self.folder.file_name().and_then(|name| name.to_str());
+        name.unwrap_or_default()
+    }
+
+    fn mount(&self) -> Mount {
+        Mount {
+            target: Some(SOCKET_FOLDER.to_owned()),
+            source: Some(self.folder.to_string_lossy().into_owned()),
+            typ: Some(MountType::BIND),
+            read_only: Some(true),
+            ..Mount::default()
+        }
+    }
+}
+
+impl Drop for Doorway {
+    fn drop(&mut self) {
+        // Whoever has come in stays in.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
 impl Helper {
+    /// Waits until the helper has come in by the doorway, or has begun to speak on its standard output.
+    async fn meet(&mut self, doorway: &Doorway) {
+        let first = tokio::select! {
+            accepted = doorway.listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    self.speak_over(stream);
+                    return;
+                }
+                Err(_) => return,
+            },
+            first = self.output.next() => first,
+        };
+        // Nothing that it said is lost.
+        let rest = std::mem::replace(&mut self.output, Box::pin(futures_util::stream::empty()));
+        self.output = Box::pin(futures_util::stream::iter(first).chain(rest));
+    }
+
+    fn speak_over(&mut self, stream: UnixStream) {
+        let (read, write) = stream.into_split();
+        let frames = ReaderStream::with_capacity(read, READ_AHEAD).map(|bytes| match bytes {
+            Ok(message) => Ok(LogOutput::StdOut { message }),
+            Err(err) => Err(bollard::errors::Error::IOError { err }),
+        });
+        let output = std::mem::replace(&mut self.output, Box::pin(frames));
+        let input = std::mem::replace(&mut self.input, Box::pin(write));
+        self.attached = Some(AttachContainerResults { output, input });
+    }
+
     /// The next bytes that it wrote. Nothing is lost when this is cancelled.
     ///
     /// # Errors
@@ -277,6 +398,7 @@ impl Helper {
         // A container's end is booked a moment after its streams are closed.
         for _ in 0..20 {
             if let Some(trouble) = self.trouble().await {
+                self.listen_to_last_words().await;
                 return self.died(&trouble);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -284,6 +406,18 @@ impl Helper {
         Error::failed("the connection to lifeboat's helper was cut").hint(
             "the engine was restarted, or a socket proxy between here and there ends silent streams; run again",
         )
+    }
+
+    /// What it said on standard error, where frames came another way.
+    async fn listen_to_last_words(&mut self) {
+        let Some(attached) = &mut self.attached else {
+            return;
+        };
+        while let Ok(Some(Ok(said))) =
+            tokio::time::timeout(EXPLANATION, attached.output.next()).await
+        {
+            self.stderr.push(&said.into_bytes());
+        }
     }
 
     fn died(&self, trouble: &str) -> Error {
@@ -325,17 +459,5 @@ impl Helper {
         } = self;
         drop(input);
         engine.remove(&id).await
-    }
-}
-
-impl Engine {
-    /// Whether two engines are one: the same id, whatever they are reached by.
-    pub async fn id(&self) -> Result<String> {
-        let info = self.client.info();
-        let info = tokio::time::timeout(super::PLAIN_REQUEST, info)
-            .await
-            .map_err(|_| super::too_late("ask the engine who it is"))?;
-        let info = info.map_err(|cause| failed("ask the engine who it is", cause))?;
-        Ok(info.id.unwrap_or_default())
     }
 }

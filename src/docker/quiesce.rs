@@ -150,6 +150,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether there is a record of a run.
+    pub async fn has_quiesced(&self, run: &str) -> Result<bool> {
+        let records = self.labelled(format!("{RUN_LABEL}={run}")).await?;
+        Ok(records
+            .iter()
+            .any(|record| record.label(ROLE_LABEL) == QUIESCED_ROLE))
+    }
+
     /// The records of dead runs.
     pub async fn abandoned(&self) -> Result<Vec<Abandoned>> {
         let records = self

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::stack::Volume;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
+use std::collections::BTreeMap;
 
 impl Engine {
     /// Every volume, by name.
@@ -51,16 +52,16 @@ impl Engine {
             ))
             .hint("a volume's name begins with a letter or digit, and has letters, digits, '_', '.' and '-'"));
         }
-        let map = |map: &std::collections::BTreeMap<String, String>| {
-            map.iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect()
+        // Nothing, and an empty map, are not the same to whoever inspects it.
+        let map = |map: &BTreeMap<String, String>| {
+            let pairs = map.iter().map(|(key, value)| (key.clone(), value.clone()));
+            (!map.is_empty()).then(|| pairs.collect())
         };
         let request = self.client.create_volume(VolumeCreateRequest {
             name: Some(wanted.name.clone()),
             driver: Some(wanted.driver.clone()),
-            driver_opts: Some(map(&wanted.options)),
-            labels: Some(map(&wanted.labels)),
+            driver_opts: map(&wanted.options),
+            labels: map(&wanted.labels),
             ..VolumeCreateRequest::default()
         });
         within(&format!("create the volume {}", wanted.name), request)

@@ -18,8 +18,8 @@ const PIECE: usize = 128 * 1024;
 /// Does what is asked for.
 pub(super) fn perform(
     request: Request,
-    incoming: &mut Incoming,
-    outgoing: &mut Outgoing,
+    incoming: &mut Incoming<'_>,
+    outgoing: &mut Outgoing<'_>,
 ) -> Result<Value> {
     match request {
         Request::Archive {
@@ -94,11 +94,7 @@ fn options() -> Scan {
     }
 }
 
-fn encoder(
-    outgoing: &mut Outgoing,
-    level: u8,
-    threads: u32,
-) -> Result<zstd::Encoder<'static, &mut Outgoing>> {
+fn encoder<W: Write>(outgoing: W, level: u8, threads: u32) -> Result<zstd::Encoder<'static, W>> {
     let failed = || "cannot compress";
     let mut encoder = zstd::Encoder::new(outgoing, level.into()).or_fail(failed)?;
     encoder.include_checksum(true).or_fail(failed)?;

@@ -4,7 +4,7 @@ use super::Context;
 use super::backup::BackupRequest;
 use super::inventory::{Planned, Source};
 use super::plan::Executor;
-use super::quiesce::{quiesce, resume};
+use super::quiesce::{quiesce, resume, take_back};
 use super::recipe;
 use super::sources::{SourceOptions, some_image};
 use super::step::Step;
@@ -69,7 +69,7 @@ impl Executor for Run<'_> {
 
     async fn undo(&mut self, step: &Step) -> Result<()> {
         if let Step::Quiesce { standstill } = step {
-            return resume(self.context, self.id.as_str(), standstill).await;
+            return take_back(self.context, self.id.as_str(), standstill).await;
         }
         match self.writer.take() {
             Some(writer) => writer.abandon().await,

@@ -76,6 +76,7 @@ pub(super) async fn helper_image(context: &Context, engine: &Engine) -> Result<H
         id,
         command: vec![PROGRAM.to_owned(), ARGUMENT.to_owned()],
         environment,
+        sockets: context.state.join("sockets"),
     })
 }
 

@@ -199,9 +199,11 @@ pub(super) async fn inventory(
     for store in stores.of_stack(stack, services, &options.include)? {
         let name = store.artifact();
         seen.push(name.to_string());
-        // A database's own files are covered by its dump, unless somebody asks for just them.
+        // A database's own files are covered by its dump, and some are to be left alone, unless somebody asks for
+        // just them.
         let asked_for = request.only.contains(&name.to_string());
-        if wanted(&name) && (store.covered_by.is_none() || asked_for) {
+        let by_itself = store.covered_by.is_none() && !store.is_disabled();
+        if wanted(&name) && (by_itself || asked_for) {
             volumes.push(store);
         }
     }

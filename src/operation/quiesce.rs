@@ -193,6 +193,27 @@ pub(super) async fn resume(context: &Context, run: &str, standstill: &Standstill
     context.engine()?.forget_quiesced(run).await
 }
 
+/// Takes [`quiesce`] back, however far it came; nothing to do is no error.
+pub(super) async fn take_back(context: &Context, run: &str, standstill: &Standstill) -> Result<()> {
+    if !context.engine()?.has_quiesced(run).await? {
+        return Ok(());
+    }
+    settle(context, &standstill.containers).await?;
+    resume(context, run, standstill).await
+}
+
+/// Waits until nothing is on its way down any more. Whoever asked the engine to stop a container may have gone, and it
+/// goes on with that: starting the container does nothing then, and a moment later it is down.
+async fn settle(context: &Context, containers: &[Quiesced]) -> Result<()> {
+    let engine = context.engine()?;
+    let stopped = containers.iter().filter(|one| one.how == Quiesce::Stop);
+    for container in stopped.rev() {
+        // One that is gone does not matter.
+        let _ = engine.quiesce(container).await;
+    }
+    Ok(())
+}
+
 async fn start(context: &Context, containers: &[Quiesced]) -> Result<()> {
     let engine = context.engine()?;
     let mut left = Vec::new();
@@ -304,11 +325,8 @@ async fn one_abandoned(
     });
     let run: BackupId = abandoned.run.parse()?;
     let work = Trees::new(context, &run, observer);
+    settle(context, containers).await?;
     for tree in trees {
-        for container in containers.iter().rev() {
-            // It may have been on its way up again; one that is gone does not matter.
-            let _ = context.engine()?.quiesce(container).await;
-        }
         work.swap_back(tree).await?;
     }
     for name in volumes {

@@ -4,7 +4,7 @@ use super::first_backup::FirstBackup;
 use super::load::Loading;
 use super::plain::plain_bytes;
 use super::plan::Executor;
-use super::quiesce::{quiesce, resume};
+use super::quiesce::{quiesce, resume, take_back};
 use super::restore::RestoreRequest;
 use super::restore_plan::{Incoming, Servers};
 use super::snapshots::Snapshots;
@@ -268,7 +268,7 @@ impl Work<'_> {
                 Ok(())
             }
             Step::Quiesce { standstill } => {
-                let resumed = resume(context, self.run.as_str(), standstill).await;
+                let resumed = take_back(context, self.run.as_str(), standstill).await;
                 self.trees.let_go().await;
                 resumed
             }

@@ -6,7 +6,7 @@ use crate::docker::helper::Place;
 use crate::error::{Error, Result};
 use crate::source::{postgres, redis};
 use crate::stack::{ArtifactName, Mount, Service, SourceKind, Stack, Volume};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What stands before a folder's path in the configuration and on the command line.
 pub const BIND: &str = "bind:";
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Whether somebody wants it left alone: it itself, or everyone who uses it, has `lifeboat.enable=false`.
-    fn is_disabled(&self) -> bool {
+    pub(super) fn is_disabled(&self) -> bool {
         let off = |labels: &BTreeMap<String, String>| {
             labels.get("lifeboat.enable").map(String::as_str) == Some("false")
         };
@@ -159,7 +159,6 @@ impl Stores {
     }
 
     /// What belongs to a stack: the volumes that it mounts or that were made for it, and the folders of `include`.
-    /// What somebody wants left alone is not among it.
     ///
     /// # Errors
     /// Usage where `include` names something else than folders.
@@ -184,10 +183,10 @@ impl Stores {
             .iter()
             .filter(is_mounted)
             .map(|volume| self.volume(volume, &sources))
-            .filter(|store| !store.is_disabled())
             .collect();
-        for text in include {
-            stores.push(self.folder(bind_path(text)?, &sources));
+        let folders: Result<BTreeSet<&str>> = include.iter().map(|text| bind_path(text)).collect();
+        for folder in folders? {
+            stores.push(self.folder(folder, &sources));
         }
         Ok(stores)
     }

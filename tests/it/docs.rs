@@ -401,10 +401,10 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
             let entry = line.split("  ").next().unwrap_or_default();
             if section == "Commands:" && entry != "help" && line != entry {
                 waiting.push(format!("{command} {entry}").trim().to_owned());
-            } else if section == "Options:" && entry.starts_with('-') {
+            } else if section == "Options:" && entry.starts_with('-') && entry != "-" {
                 let names = entry
                     .split([',', ' ', '['])
-                    .filter(|word| word.starts_with('-'));
+                    .filter(|word| word.len() > 1 && word.starts_with('-'));
                 options.extend(names.map(str::to_owned));
             }
         }
@@ -531,7 +531,7 @@ fn the_reference_names_every_message() {
     let mut names = variants("src/event.rs", "enum Event");
     // Bars alone observe it.
     names.retain(|name| name != "progress");
-    names.extend(variants("src/operation/plan.rs", "enum Step"));
+    names.extend(variants("src/operation/step.rs", "enum Step"));
     let sources = files().into_iter();
     for file in sources.filter(|file| file.starts_with("src/cli/command/")) {
         let source = read(&file);

@@ -18,3 +18,4 @@ mod layers;
 mod redis;
 mod repository;
 mod roundtrip;
+mod volumes;

@@ -5,7 +5,7 @@ use super::super::Context;
 use super::super::journal::Journal;
 use super::super::lock::release;
 use super::super::plan::{Executor, Plan, execute};
-use super::super::quiesce::{self, quiesce, resume};
+use super::super::quiesce::{self, quiesce, resume, take_back};
 use super::super::restore_trees::renamed;
 use super::super::sources::some_image;
 use super::super::step::Step;
@@ -253,7 +253,7 @@ impl Executor for Work<'_> {
     async fn undo(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Quiesce { standstill } => {
-                resume(self.context, self.run.as_str(), standstill).await
+                take_back(self.context, self.run.as_str(), standstill).await
             }
             Step::CreateVolume { volume } => self.trees.discard(&volume.name).await,
             _ => Ok(()),

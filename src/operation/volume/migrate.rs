@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::super::helpers::helper_image;
 use super::super::lock::release;
-use super::super::quiesce::{self, quiesce, resume};
+use super::super::quiesce::{self, quiesce, take_back};
 use super::super::restore_trees::renamed;
 use super::super::sources::some_image;
 use super::super::trees::Trees;
@@ -62,7 +62,7 @@ pub async fn migrate(
     })?;
     refuse_live_database(&store, request.quiesce)?;
     if request.engine.volume_exists(&request.to).await? {
-        let same = engine.id().await? == request.engine.id().await?;
+        let same = engine.endpoint() == request.engine.endpoint();
         let error = Error::usage(format!(
             "the engine at {} has a volume {:?} already",
             request.engine.endpoint(),
@@ -113,7 +113,7 @@ pub async fn migrate(
             }
             Err(error) => Err(error),
         };
-        let resumed = resume(context, run.as_str(), &standstill).await;
+        let resumed = take_back(context, run.as_str(), &standstill).await;
         let arrived = arrived?;
         resumed.map(|()| arrived)
     }

@@ -15,6 +15,7 @@ use crate::helper::protocol::{
 use crate::proof::Proof;
 use bytes::{Bytes, BytesMut};
 use serde::de::DeserializeOwned;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a helper may take to say that it is there.
@@ -29,6 +30,8 @@ pub struct HelperImage {
     pub command: Vec<String>,
     /// Its environment: `NAME=value`.
     pub environment: Vec<String>,
+    /// A folder for sockets that a helper on this very machine can come to.
+    pub sockets: PathBuf,
 }
 
 /// A helper that takes requests, one after another. [`close`](Self::close) it: dropping does nothing but end it.
@@ -55,6 +58,7 @@ impl Session {
             environment: image.environment.clone(),
             mounts,
             in_memory,
+            sockets: image.sockets.clone(),
         };
         let mut session = Self {
             helper: engine.helper(owner, &options).await?,
