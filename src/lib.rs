@@ -7,7 +7,7 @@
 //! | [`cli`] | arguments, output, exit codes: the only place that prints |
 //! | [`config`] | `lifeboat.toml` and schedule files, into typed values |
 //! | [`operation`] | what a person asks for: backup, restore, verify …; the only place where sources and repositories meet |
-//! | [`source`] | what can be captured and restored: PostgreSQL, Redis |
+//! | [`source`] | what can be captured and restored: PostgreSQL, Redis, volumes |
 //! | [`repository`] | where backups live, and the format they are kept in |
 //! | [`pipeline`] | bytes between the two: compress, digest, inspect |
 //! | [`archive`] | a tree of files as one tar stream and back |

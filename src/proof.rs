@@ -5,9 +5,9 @@ use serde::Serialize;
 
 /// Says that a producer ended well **and** that every byte it wrote was read.
 ///
-/// Made in one place, `docker/exec`, when the trailer has been read, every exit status in it is
-/// zero and the engine confirms the exit; `tests/it/layers.rs` holds that nothing else calls
-/// [`Proof::attest`].
+/// Made in two places: `docker/exec`, when the trailer has been read, every exit status in it is
+/// zero and the engine confirms the exit; and `source/volume/session.rs`, when a helper's end has been read and
+/// agrees with what was received. `tests/it/layers.rs` holds that nothing else calls [`Proof::attest`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Proof {
     bytes: u64,

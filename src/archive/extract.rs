@@ -5,10 +5,10 @@
 //! kernel. Nothing is overwritten: what is there already, or is named twice, is refused.
 
 use super::acl;
+use super::attributes::beside;
 use super::digest::{ContentHasher, TreeDigest, TreeFacts};
 use super::entry::{Entry, Kind, Segment, Time, shown};
 use super::reader::Reader;
-use super::tree::beside;
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
@@ -51,6 +51,13 @@ pub fn extract<R: Read>(reader: &mut Reader<R>, root: &OwnedFd) -> Result<TreeFa
 
 /// Removes everything below `folder`, and leaves the folder itself.
 pub fn clear(folder: &OwnedFd) -> Result<()> {
+    names(folder)?
+        .iter()
+        .try_for_each(|name| remove(folder, name))
+}
+
+/// What is in a folder, by name and in no order.
+pub fn names(folder: &OwnedFd) -> Result<Vec<CString>> {
     let failed = |error| cannot("list", b"", error);
     let mut names = Vec::new();
     for found in Dir::read_from(folder).map_err(failed)? {
@@ -60,10 +67,7 @@ pub fn clear(folder: &OwnedFd) -> Result<()> {
             names.push(name.to_owned());
         }
     }
-    for name in names {
-        remove(folder, &name)?;
-    }
-    Ok(())
+    Ok(names)
 }
 
 /// Removes one name of a folder with all that is in it. One that is not there is no error.

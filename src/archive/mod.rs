@@ -8,6 +8,7 @@
 //! | `ustar`, `pax`, `acl` | how that stands in an archive: header blocks, extended records, access control lists |
 //! | `writer`, `reader` | archives, entry by entry |
 //! | `tree` | reads a tree from a disk, in order |
+//! | `attributes` | extended attributes on a disk |
 //! | `extract` | writes one, and never outside of its folder |
 //! | `archiver` | the two together: a tree on a disk into an archive |
 //! | `digest` | counts a tree and gives it one digest |
@@ -18,6 +19,7 @@
 
 mod acl;
 mod archiver;
+mod attributes;
 mod digest;
 mod entry;
 mod extract;
@@ -34,7 +36,7 @@ mod tests;
 pub use archiver::Archiver;
 pub use digest::{TreeDigest, TreeFacts, examine};
 pub use entry::{Entry, Kind, Segment, Time, order, shown};
-pub use extract::{clear, extract, remove, settle, strip};
+pub use extract::{clear, extract, names, remove, settle, strip};
 pub use listing::{Line, Lister};
 pub use reader::Reader;
 pub use tree::{Content, Irregular, Piece, Scan, Visitor, open_root, own_entry, scan};

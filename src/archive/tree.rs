@@ -3,12 +3,13 @@
 //! Every step is from a folder that is held open to a name in it, and no symbolic link is followed: whatever
 //! happens to the tree meanwhile, nothing outside of it is read, and a path may be longer than the kernel takes.
 
+use super::attributes::{attributes, unopened_attributes};
 use super::entry::{Entry, Kind, Segment, Time, shown};
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, fgetxattr, flistxattr,
-    lgetxattr, llistxattr, openat, readlinkat, seek, statx,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Statx, StatxFlags, openat, readlinkat,
+    seek, statx,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -190,7 +191,7 @@ impl Scanner<'_> {
     }
 
     fn file(&mut self, file: &OwnedFd, stat: &Statx) -> Result<(), Trouble> {
-        if let Some(target) = self.first_name(stat) {
+        if let Some(target) = self.known_name(stat) {
             let entry = self.made(stat, Kind::HardLink { target }, BTreeMap::new());
             return Ok(self.visitor.entry(&entry, None)?);
         }
@@ -205,6 +206,7 @@ impl Scanner<'_> {
             size,
             segments: segments.clone(),
         };
+        self.remember(stat);
         let entry = self.made(stat, kind, attributes);
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut content = Content {
@@ -251,7 +253,7 @@ impl Scanner<'_> {
                 return Ok(());
             }
         };
-        let kind = match self.first_name(&stat) {
+        let kind = match self.known_name(&stat) {
             Some(target) => Kind::HardLink { target },
             None => kind,
         };
@@ -259,6 +261,9 @@ impl Scanner<'_> {
             Kind::HardLink { .. } => BTreeMap::new(),
             _ => unopened_attributes(folder, name).map_err(|error| self.trouble("read", error))?,
         };
+        if !matches!(kind, Kind::HardLink { .. }) {
+            self.remember(&stat);
+        }
         let entry = self.made(&stat, kind, attributes);
         Ok(self.visitor.entry(&entry, None)?)
     }
@@ -267,18 +272,19 @@ impl Scanner<'_> {
         made(stat, &self.path, kind, attributes)
     }
 
-    /// Where this thing was met before; else this is remembered as its first name.
-    fn first_name(&mut self, stat: &Statx) -> Option<Vec<u8>> {
+    /// Where this thing was met before, under another name.
+    fn known_name(&self, stat: &Statx) -> Option<Vec<u8>> {
         if stat.stx_nlink < 2 {
             return None;
         }
-        let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
-        match self.names.entry((device, stat.stx_ino)) {
-            std::collections::hash_map::Entry::Occupied(known) => Some(known.get().clone()),
-            std::collections::hash_map::Entry::Vacant(new) => {
-                new.insert(self.path.clone());
-                None
-            }
+        self.names.get(&identity(stat)).cloned()
+    }
+
+    /// Takes the present path for the first name of a thing that has several. Only when it is going to be in the
+    /// archive: its further names are links to it.
+    fn remember(&mut self, stat: &Statx) {
+        if stat.stx_nlink > 1 {
+            self.names.insert(identity(stat), self.path.clone());
         }
     }
 
@@ -300,6 +306,12 @@ impl Scanner<'_> {
             error => Trouble::Failed(cannot(what, &self.path, error)),
         }
     }
+}
+
+/// What tells one thing from another, whatever their names are: device and inode.
+fn identity(stat: &Statx) -> (u64, u64) {
+    let device = u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor);
+    (device, stat.stx_ino)
 }
 
 fn made(stat: &Statx, path: &[u8], kind: Kind, attributes: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
@@ -423,86 +435,6 @@ fn segments(file: &OwnedFd, size: u64) -> Result<Option<Vec<Segment>>, Errno> {
         at = end;
     }
     Ok((found != whole(size)).then_some(found))
-}
-
-/// The extended attributes of something that is open.
-fn attributes(file: &OwnedFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
-    collect(
-        |buffer| flistxattr(file, buffer),
-        |name, buffer| fgetxattr(file, name, buffer),
-    )
-}
-
-/// Those of something that must not be opened: a pipe would wait for a writer.
-fn unopened_attributes(folder: &OwnedFd, name: &CStr) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
-    let path = beside(folder, name);
-    collect(
-        |buffer| llistxattr(&path, buffer),
-        |name, buffer| lgetxattr(&path, name, buffer),
-    )
-}
-
-/// The path of a name in an open folder, for the calls that take no open folder.
-pub(super) fn beside(folder: &OwnedFd, name: &CStr) -> CString {
-    use rustix::fd::AsRawFd;
-    let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.to_bytes());
-    CString::new(path).unwrap_or_default()
-}
-
-fn collect(
-    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
-    get: impl Fn(&CStr, &mut [u8]) -> Result<usize, Errno>,
-) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
-    let mut attributes = BTreeMap::new();
-    let names = match grown(&list) {
-        Ok(names) => names,
-        // A file system, or a kind of file, that has none.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(attributes),
-        Err(error) => return Err(error),
-    };
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        if !travels(name) {
-            continue;
-        }
-        let Ok(text) = CString::new(name) else {
-            continue;
-        };
-        match grown(|buffer| get(&text, buffer)) {
-            Ok(value) => drop(attributes.insert(name.to_vec(), value)),
-            // Removed since it was listed.
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(attributes)
-}
-
-/// Whether an attribute belongs to the file and not to the machine: `SELinux` labels are the engine's own, and
-/// `trusted.` is what file systems below this one keep there.
-fn travels(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
-        || name == super::acl::ACCESS
-        || name == super::acl::DEFAULT
-        || name == b"security.capability"
-}
-
-/// What a call gives that fills a buffer, however long that is.
-fn grown(call: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; 256];
-    loop {
-        match call(&mut buffer) {
-            Ok(count) => {
-                buffer.truncate(count);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn statx_of(file: &OwnedFd) -> Result<Statx, Errno> {

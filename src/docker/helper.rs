@@ -4,6 +4,7 @@
 //! It has no network, a read-only root, no log, no way to more rights, and of root's powers only those that reading
 //! or writing other users' files takes.
 
+use super::doorway::{Doorway, SOCKET};
 use super::exec::LastWords;
 use super::image::HELPER_ROLE;
 use super::owner::Owner;
@@ -21,12 +22,11 @@ use chrono::TimeDelta;
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio_util::io::ReaderStream;
 
 /// When a helper is a leftover whatever became of its owner: no volume takes so long.
@@ -35,9 +35,6 @@ const LIFETIME: TimeDelta = TimeDelta::days(7);
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long the engine may take to answer when only a better message depends on it.
 const EXPLANATION: Duration = Duration::from_secs(5);
-/// Where a helper finds the folder with the socket, and the socket.
-const SOCKET_FOLDER: &str = "/lifeboat-socket";
-const SOCKET: &str = "/lifeboat-socket/socket";
 /// What is read from a socket at once, in bytes.
 const READ_AHEAD: usize = 256 * 1024;
 /// What a helper may take of the machine's memory in bytes, the files that the kernel keeps for it among it.
@@ -231,6 +228,24 @@ impl Engine {
 }
 
 impl HelperMount {
+    /// A store that is only read.
+    pub fn read(place: &Place, target: &str) -> Self {
+        Self {
+            place: place.clone(),
+            target: target.to_owned(),
+            read_only: true,
+            create: false,
+        }
+    }
+
+    /// A store that is written to.
+    pub fn write(place: &Place, target: &str) -> Self {
+        Self {
+            read_only: false,
+            ..Self::read(place, target)
+        }
+    }
+
     fn is_made(&self) -> bool {
         self.create && matches!(self.place, Place::Folder(_))
     }
@@ -257,53 +272,6 @@ fn mount(mount: &HelperMount) -> Mount {
         }),
         typ: Some(typ),
         ..Mount::default()
-    }
-}
-
-/// Where a helper on this very machine can come to: a socket in a folder that only this user can enter.
-struct Doorway {
-    folder: PathBuf,
-    listener: UnixListener,
-}
-
-impl Doorway {
-    /// `None` wherever it cannot be made: it is a shorter way, not the only one.
-    fn open(sockets: &Path) -> Option<Self> {
-        let folder = sockets.join(format!("lifeboat-{}", super::random_hex(8).ok()?));
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&folder).ok()?;
-        let path = folder.join("socket");
-        let listener = UnixListener::bind(&path);
-        // The helper is another user where this one is not root.
-        let opened = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666));
-        if let (Ok(listener), Ok(())) = (listener, opened) {
-            return Some(Self { folder, listener });
-        }
-        let _ = std::fs::remove_dir_all(&folder);
-        None
-    }
-
-    /// What the engine's words about it hold.
-    fn name(&self) -> &str {
-        let name = self.folder.file_name().and_then(|name| name.to_str());
-        name.unwrap_or_default()
-    }
-
-    fn mount(&self) -> Mount {
-        Mount {
-            target: Some(SOCKET_FOLDER.to_owned()),
-            source: Some(self.folder.to_string_lossy().into_owned()),
-            typ: Some(MountType::BIND),
-            read_only: Some(true),
-            ..Mount::default()
-        }
-    }
-}
-
-impl Drop for Doorway {
-    fn drop(&mut self) {
-        // Whoever has come in stays in.
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -18,6 +18,7 @@ pub mod connect;
 mod context;
 mod describe;
 pub mod discover;
+mod doorway;
 pub mod exec;
 pub mod helper;
 pub mod image;

@@ -5,10 +5,12 @@
 //! an exchange came: with [`PARTIAL`] behind it, the old content is on its way; without, all of it is there, and
 //! the new is coming in.
 
-use crate::archive::{Entry, own_entry, remove as remove_tree, settle, shown, strip};
+use crate::archive::{
+    Entry, names as names_in, own_entry, remove as remove_tree, settle, shown, strip,
+};
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, mkdirat, openat, renameat, syncfs, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, syncfs, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 
@@ -92,7 +94,7 @@ pub(super) fn swap_back(root: &OwnedFd, incoming: &str, aside: &str) -> Result<(
 /// Removes folders of lifeboat's own; every one of them where none is named.
 pub(super) fn remove(root: &OwnedFd, names: &[String]) -> Result<()> {
     let names: Vec<CString> = match names {
-        [] => list(root)?
+        [] => names_in(root)?
             .into_iter()
             .filter(|name| is_ours(name.to_bytes()))
             .collect(),
@@ -117,25 +119,12 @@ fn become_like(folder: &OwnedFd, like: &Entry) -> Result<()> {
 
 /// Moves everything but lifeboat's own folders.
 fn move_all(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    for name in list(from)? {
+    for name in names_in(from)? {
         if !is_ours(name.to_bytes()) {
             renameat(from, &name, to, &name).map_err(|error| cannot("move", &name, error))?;
         }
     }
     Ok(())
-}
-
-fn list(folder: &OwnedFd) -> Result<Vec<CString>> {
-    let failed = |error| cannot("list", c".", error);
-    let mut names = Vec::new();
-    for found in Dir::read_from(folder).map_err(failed)? {
-        let found = found.map_err(failed)?;
-        let name = found.file_name();
-        if name != c"." && name != c".." {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 fn open(root: &OwnedFd, name: &CStr) -> Result<OwnedFd> {

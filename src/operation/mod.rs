@@ -7,6 +7,7 @@ pub mod backup;
 mod capture;
 pub mod catalog;
 pub mod context;
+mod dependencies;
 pub mod doctor;
 pub mod export;
 mod first_backup;

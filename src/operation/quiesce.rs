@@ -1,6 +1,7 @@
 //! What is stopped or paused while volumes are read, in which order, and how it comes back.
 
 use super::Context;
+use super::dependencies::Dependencies;
 use super::trees::Trees;
 use super::volumes::Store;
 use crate::docker::quiesce::{Abandoned, Quiesced, Standstill};
@@ -8,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{BackupId, Consistency};
 use crate::stack::{Quiesce, Service, Stack};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Says in a container what is done to it while its volumes are read.
 const LABEL: &str = "lifeboat.quiesce";
@@ -99,68 +100,6 @@ pub(super) fn to_stop(store: &Store, stacks: &[Stack]) -> Result<Vec<Quiesced>> 
         one.how = Quiesce::Stop;
     }
     Ok(containers)
-}
-
-/// Who depends on whom in a stack, as Compose has written it on the containers.
-struct Dependencies<'s> {
-    names: BTreeSet<&'s str>,
-    /// What each service needs.
-    needs: BTreeMap<&'s str, BTreeSet<&'s str>>,
-    /// Those that somebody wants healthy.
-    awaited: BTreeSet<&'s str>,
-}
-
-impl<'s> Dependencies<'s> {
-    fn of(stack: &'s Stack) -> Self {
-        let mut dependencies = Self {
-            names: BTreeSet::new(),
-            needs: BTreeMap::new(),
-            awaited: BTreeSet::new(),
-        };
-        for service in &stack.services {
-            dependencies.names.insert(&service.name);
-            // `postgres:service_healthy:false,redis:service_started:true`
-            let label = service.labels.get("com.docker.compose.depends_on");
-            for entry in label.iter().flat_map(|label| label.split(',')) {
-                let mut parts = entry.split(':');
-                let Some(name) = parts.next().filter(|name| !name.is_empty()) else {
-                    continue;
-                };
-                dependencies
-                    .needs
-                    .entry(&service.name)
-                    .or_default()
-                    .insert(name);
-                if parts.next() == Some("service_healthy") {
-                    dependencies.awaited.insert(name);
-                }
-            }
-        }
-        dependencies
-    }
-
-    /// Every service after those that it needs. A circle, which Compose refuses, is cut somewhere.
-    fn order(&self) -> Vec<&'s str> {
-        fn visit<'s>(
-            name: &'s str,
-            dependencies: &Dependencies<'s>,
-            seen: &mut BTreeSet<&'s str>,
-            order: &mut Vec<&'s str>,
-        ) {
-            if !dependencies.names.contains(name) || !seen.insert(name) {
-                return;
-            }
-            for needed in dependencies.needs.get(name).into_iter().flatten() {
-                visit(needed, dependencies, seen, order);
-            }
-            order.push(name);
-        }
-        let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
-        for name in &self.names {
-            visit(name, self, &mut seen, &mut order);
-        }
-        order
-    }
 }
 
 /// Stops or pauses containers, the last to be started first. What is going to be is written down before.

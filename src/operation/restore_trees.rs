@@ -138,12 +138,7 @@ impl TreePlanner<'_> {
 
     /// A folder that something is restored into beside must not hold anything yet.
     async fn check_empty(&self, path: &str) -> Result<()> {
-        let mount = HelperMount {
-            place: Place::Folder(path.to_owned()),
-            target: ROOT.to_owned(),
-            read_only: true,
-            create: false,
-        };
+        let mount = HelperMount::read(&Place::Folder(path.to_owned()), ROOT);
         let mut session = match open_session(self.context, self.run, vec![mount], false).await {
             Ok(session) => session,
             // The engine's words for a folder that is not there.

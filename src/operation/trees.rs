@@ -1,7 +1,7 @@
 //! The steps that put a volume's or a folder's content in place, and those that take that back.
 
 use super::Context;
-use super::volume_source::{ROOT, open_session};
+use super::volume_source::{ROOT, open_session, with_session};
 use crate::archive::TreeFacts;
 use crate::docker::helper::{HelperMount, Place};
 use crate::docker::quiesce::SwappedTree;
@@ -47,12 +47,7 @@ impl<'a> Trees<'a> {
             };
             let volume = self.context.engine()?.volume(name).await?;
             if volume.is_some_and(|volume| volume.in_memory()) {
-                let mount = HelperMount {
-                    place: tree.place.clone(),
-                    target: ROOT.to_owned(),
-                    read_only: true,
-                    create: false,
-                };
+                let mount = HelperMount::read(&tree.place, ROOT);
                 let keeper = open_session(self.context, self.run, vec![mount], true).await?;
                 self.keepers.push(keeper);
             }
@@ -232,16 +227,9 @@ impl<'a> Trees<'a> {
             Place::Folder(_) => false,
         };
         let mount = HelperMount {
-            place: place.clone(),
-            target: ROOT.to_owned(),
-            read_only: false,
             create,
+            ..HelperMount::write(place, ROOT)
         };
-        let mut session = open_session(self.context, self.run, vec![mount], in_memory).await?;
-        let result = work(&mut session).await;
-        let closed = session.close().await;
-        // What went wrong with the work says more than what went wrong with the cleaning up.
-        let value = result?;
-        closed.map(|()| value)
+        with_session(self.context, self.run, vec![mount], in_memory, work).await
     }
 }

@@ -72,12 +72,7 @@ impl VolumeSource {
     }
 
     async fn open(&self) -> Result<Session> {
-        let mount = HelperMount {
-            place: self.store.place.clone(),
-            target: ROOT.to_owned(),
-            read_only: true,
-            create: false,
-        };
+        let mount = HelperMount::read(&self.store.place, ROOT);
         open_session(&self.context, &self.run, vec![mount], false).await
     }
 }
@@ -93,4 +88,20 @@ pub(super) async fn open_session(
     let image = helper_image(context, engine).await?;
     let owner = context.owner(run)?;
     Session::open(engine, &owner, &image, mounts, in_memory).await
+}
+
+/// Has a helper work next to stores; it is gone afterwards, however the work came out.
+pub(super) async fn with_session<T>(
+    context: &Context,
+    run: &BackupId,
+    mounts: Vec<HelperMount>,
+    in_memory: bool,
+    work: impl AsyncFnOnce(&mut Session) -> Result<T>,
+) -> Result<T> {
+    let mut session = open_session(context, run, mounts, in_memory).await?;
+    let result = work(&mut session).await;
+    let closed = session.close().await;
+    // What went wrong with the work says more than what went wrong with the cleaning up.
+    let value = result?;
+    closed.map(|()| value)
 }

@@ -5,9 +5,10 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
+from pathlib import Path
 
 import data
-from rig import LIFEBOAT, MIB, RUNS, SCALE, Failed, Lifeboat, Rig, Table, contest, must, output, say, shell, timed
+from rig import LIFEBOAT, MIB, RUNS, SCALE, Failed, HelperPeak, Lifeboat, Rig, Table, contest, must, output, say, shell, timed
 
 # Peak memory that backup and restore may take, in MiB.
 MEMORY = 96
@@ -255,6 +256,49 @@ class Bench:
             file.unlink()
         server.stop()
 
+    def volume(self):
+        for title, make in (("100,000 small files", data.small_files), ("one 4 GB file", data.large_file)):
+            volume = self.rig.volume()
+            files = Path(output(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume]))
+            make(files)
+            lifeboat = Lifeboat(self.rig)
+            theirs = self.rig.folder / "T"
+            peaks = []
+
+            def backup():
+                lifeboat.renew()
+                with HelperPeak() as peak:
+                    ran = lifeboat.run("volume", "backup", volume, "--quiet")
+                peaks.append(peak.bytes / MIB)
+                must("a complete backup", True, lifeboat.latest()["complete"])
+                return ran
+
+            tar = f"tar -C '{files}' -cf - . | zstd -q -1 -T0 > '{theirs}'"
+            measured = contest(
+                f"volume, {title}",
+                {
+                    "lifeboat": backup,
+                    "T": lambda: shell(tar),
+                    "T, synced": lambda: shell(f"{tar} && sync '{theirs}'"),
+                },
+            )
+            lifeboat.run("verify", "latest", "--deep")
+            # What was stored is what was there.
+            proof = f"{volume}-proof"
+            lifeboat.run("volume", "restore", "latest", "--as", proof, "--quiet")
+            restored = output(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", proof])
+            must("what differs", "", output(["diff", "-rq", str(files), restored]))
+            output(["docker", "volume", "rm", proof])
+            add = self.adder("volume", measured)
+            add(f"{title}: time / T", measured.ratios("lifeboat", "T"), 1.10)
+            add(f"{title}: time / T and sync", measured.ratios("lifeboat", "T, synced"))
+            mine = [ran.peak / MIB for ran in measured.runs["lifeboat"]]
+            add(f"{title}: peak MiB, worst", mine, MEMORY, unit="{:.0f}", middle=max)
+            add(f"{title}, the helper: peak MiB, worst", peaks, MEMORY, unit="{:.0f}", middle=max)
+            theirs.unlink()
+            lifeboat.renew()
+            output(["docker", "volume", "rm", volume])
+
     def list(self):
         count = max(10, round(10_000 * SCALE))
         folder = self.rig.folder / "many"
@@ -287,6 +331,7 @@ WORKLOADS = {
     "small": Bench.small,
     "restore": Bench.restore,
     "redis": Bench.redis,
+    "volume": Bench.volume,
     "memory": Bench.memory,
     "list": Bench.list,
 }

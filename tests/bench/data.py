@@ -1,7 +1,9 @@
 """The data that is measured on. Nothing of it is random: every machine gets the same."""
 
 import hashlib
+import itertools
 import json
+import random
 import subprocess
 from datetime import datetime, timedelta, timezone
 
@@ -208,3 +210,42 @@ def repository(folder, count):
             "stored_size": sum(artifact["stored_size"] for artifact in artifacts),
         }
         (stack / f"{backup}.backup.json").write_bytes(written(commit))
+
+
+# Volumes: files on the engine's machine, written by root.
+
+
+def words(seed):
+    """Endless words, the same for the same seed."""
+    chosen = random.Random(seed)
+    known = [f"{chosen.getrandbits(36):x}" for _ in range(4000)]
+    while True:
+        yield chosen.choice(known)
+
+
+def small_files(folder):
+    """A hundred thousand files of 0.2 to 8 KB in a hundred folders: 300 MB."""
+    stream = words(1)
+    sizes = random.Random(2)
+    for number in range(100):
+        below = folder / f"{number:02}"
+        below.mkdir()
+        for file in range(max(1, round(1000 * SCALE))):
+            text = " ".join(itertools.islice(stream, sizes.randrange(20, 640)))
+            (below / f"{file:04}.json").write_text(text)
+
+
+def large_file(folder):
+    """Lines like a log's, 4 GB of them. The same 64 MB again and again: further apart than zstd -1 looks."""
+    stream = words(3)
+    lines = (f"2026-11-22T02:{i % 60:02}:00Z INFO {' '.join(itertools.islice(stream, 8))} {i}\n" for i in itertools.count())
+    log = folder / "log"
+    # Piece by piece: what this process has once held counts as the peak of every program that it starts.
+    with open(log, "w") as file:
+        while file.tell() < 64 << 20:
+            file.write(next(lines))
+    block = folder / "block"
+    log.rename(block)
+    for _ in range(max(1, round(60 * SCALE))):
+        subprocess.run(["sh", "-c", 'cat "$0" >> "$1"', str(block), str(log)], check=True)
+    block.unlink()

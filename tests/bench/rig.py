@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -435,6 +436,34 @@ class Lifeboat:
     def latest(self):
         """The newest backup's commit."""
         return self.json("list")["backups"][0]["commit"]
+
+
+class HelperPeak:
+    """The largest resident size of any helper that runs meanwhile, as the kernel counts it."""
+
+    def __enter__(self):
+        self.bytes = 0
+        self.ended = threading.Event()
+        self.watcher = threading.Thread(target=self.watch)
+        self.watcher.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.watcher.join()
+
+    def watch(self):
+        while not self.ended.wait(0.05):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    if b"helper-serve" not in (process / "cmdline").read_bytes():
+                        continue
+                    status = (process / "status").read_text()
+                except OSError:
+                    continue  # It has ended since.
+                peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+                if peak:
+                    self.bytes = max(self.bytes, int(peak[1]) * 1024)
 
 
 def must(what, wanted, found):

@@ -187,8 +187,10 @@ fn the_quick_start_does_what_it_says() {
         if block.holds("--in-place") {
             shop.lose_items();
         }
-        shop.run(block);
-        if block.holds("lifeboat backup") {
+        let printed = shop.run(block);
+        if block.holds("volume ls") {
+            assert!(printed.contains("PostgreSQL service"), "{printed}");
+        } else if block.holds("lifeboat backup") {
             assert_eq!(shop.stored(".backup.json"), 1);
         } else if block.holds("--as orders_copy") {
             shop.expect_items("orders_copy");
@@ -203,7 +205,7 @@ fn the_quick_start_does_what_it_says() {
             panic!("nobody checks what {}:{} did", block.file, block.line);
         }
     }
-    assert_eq!(blocks.len(), 4);
+    assert_eq!(blocks.len(), 5);
 }
 
 #[test]

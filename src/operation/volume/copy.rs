@@ -10,7 +10,7 @@ use super::super::restore_trees::renamed;
 use super::super::sources::some_image;
 use super::super::step::Step;
 use super::super::trees::Trees;
-use super::super::volume_source::open_session;
+use super::super::volume_source::with_session;
 use super::super::volumes::Store;
 use super::{Surroundings, take_lock};
 use crate::docker::helper::{HelperMount, Place};
@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::helper::protocol::{Copied, Request};
 use crate::manifest::{BackupId, Consistency};
+use crate::source::volume::Session;
 use crate::stack::{Quiesce, Stack, Volume};
 use std::time::Duration;
 
@@ -263,24 +264,14 @@ impl Executor for Work<'_> {
 
 impl Work<'_> {
     async fn copy(&mut self, from: &Place, to: &Place) -> Result<()> {
-        let mount = |place: &Place, target: &str, read_only| HelperMount {
-            place: place.clone(),
-            target: target.to_owned(),
-            read_only,
-            create: false,
+        let mounts = vec![HelperMount::read(from, FROM), HelperMount::write(to, TO)];
+        let request = Request::Copy {
+            from: FROM.to_owned(),
+            to: TO.to_owned(),
         };
-        let mounts = vec![mount(from, FROM, true), mount(to, TO, false)];
         // Whether the copy is kept in memory is the new volume's matter, and no limit is worth a failure here.
-        let mut session = open_session(self.context, self.run, mounts, true).await?;
-        let copied = session
-            .perform(Request::Copy {
-                from: FROM.to_owned(),
-                to: TO.to_owned(),
-            })
-            .await;
-        let closed = session.close().await;
-        let copied: Copied = copied?;
-        closed?;
+        let copy = async |session: &mut Session| session.perform(request).await;
+        let copied: Copied = with_session(self.context, self.run, mounts, true, copy).await?;
         if copied.original != copied.copy {
             return Err(Error::failed(format!(
                 "the copy is not what was read: {} files with {} bytes were read, and it holds {} with {}",

@@ -175,12 +175,7 @@ impl Lines {
     async fn of_store(context: &Context, surroundings: &Surroundings, name: &str) -> Result<Self> {
         let store = surroundings.store(name)?;
         let run = context.new_id()?;
-        let mount = HelperMount {
-            place: store.place,
-            target: ROOT.to_owned(),
-            read_only: true,
-            create: false,
-        };
+        let mount = HelperMount::read(&store.place, ROOT);
         let mut session = open_session(context, &run, vec![mount], false).await?;
         let root = ROOT.to_owned();
         session.ask(Request::List { root }).await?;

@@ -1,7 +1,7 @@
 //! What volumes there are, how much is in them, who uses them, and what backs them up.
 
 use super::super::Context;
-use super::super::volume_source::open_session;
+use super::super::volume_source::with_session;
 use super::super::volumes::Store;
 use super::{Surroundings, kind_name};
 use crate::docker::helper::{HelperMount, Place};
@@ -235,15 +235,10 @@ async fn together(context: &Context, stores: &[Store]) -> Result<Vec<Result<Meas
     let roots: Vec<String> = (0..stores.len())
         .map(|number| format!("/volumes/{number}"))
         .collect();
-    let mounts = stores.iter().zip(&roots).map(|(store, root)| HelperMount {
-        place: store.place.clone(),
-        target: root.clone(),
-        read_only: true,
-        create: false,
-    });
-    let mut session = open_session(context, &run, mounts.collect(), false).await?;
-    let measured = session.perform(Request::Measure { roots }).await;
-    let closed = session.close().await;
-    let measured: Vec<Result<Measure, String>> = measured?;
-    closed.map(|()| measured)
+    let mounts = stores.iter().zip(&roots);
+    let mounts = mounts.map(|(store, root)| HelperMount::read(&store.place, root));
+    with_session(context, &run, mounts.collect(), false, async |session| {
+        session.perform(Request::Measure { roots }).await
+    })
+    .await
 }

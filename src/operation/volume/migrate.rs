@@ -131,11 +131,9 @@ async fn mounted(
     place: &Place,
     read_only: bool,
 ) -> Result<Session> {
-    let mount = HelperMount {
-        place: place.clone(),
-        target: ROOT.to_owned(),
-        read_only,
-        create: false,
+    let mount = match read_only {
+        true => HelperMount::read(place, ROOT),
+        false => HelperMount::write(place, ROOT),
     };
     open_session(context, run, vec![mount], !read_only).await
 }

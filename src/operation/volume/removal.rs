@@ -5,7 +5,7 @@ use super::super::Context;
 use super::super::first_backup::FirstBackup;
 use super::super::lock::release;
 use super::super::sources::{SourceOptions, SourcesByStack};
-use super::super::volume_source::{ROOT, open_session};
+use super::super::volume_source::{ROOT, with_session};
 use super::super::volumes::Store;
 use super::copy::refuse_mounted;
 use super::list::newest;
@@ -190,18 +190,12 @@ async fn proven(
 /// What a volume holds now.
 async fn digest(context: &Context, store: &Store) -> Result<TreeFacts> {
     let run = context.new_id()?;
-    let mount = HelperMount {
-        place: store.place.clone(),
-        target: ROOT.to_owned(),
-        read_only: true,
-        create: false,
-    };
-    let mut session = open_session(context, &run, vec![mount], false).await?;
-    let root = ROOT.to_owned();
-    let digest = session.perform(Request::Digest { root }).await;
-    let closed = session.close().await;
-    let digest: TreeFacts = digest?;
-    closed.map(|()| digest)
+    let mount = HelperMount::read(&store.place, ROOT);
+    with_session(context, &run, vec![mount], false, async |session| {
+        let root = ROOT.to_owned();
+        session.perform(Request::Digest { root }).await
+    })
+    .await
 }
 
 /// Removes one volume that was looked at. What has come to use it since, the engine itself protects.

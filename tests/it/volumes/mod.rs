@@ -8,6 +8,7 @@ mod roundtrip;
 
 use crate::support::server::{Place, docker};
 use serde_json::Value;
+use std::path::Path;
 
 /// What a backup's manifest says of an artifact.
 fn artifact(place: &Place, backup: &str, name: &str) -> Value {
@@ -29,4 +30,14 @@ fn leftovers(label: &str) -> String {
         "--format",
         "{{.Names}} {{.Label \"dev.lifeboat.role\"}}",
     ])
+}
+
+/// What is in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }

@@ -1,20 +1,10 @@
 //! Restores in place: the old content or the new one, never a mixture, and Compose none the wiser.
 
-use super::leftovers;
+use super::{leftovers, names};
 use crate::support::project::{Project, files_of};
 use crate::support::server::{Place, docker, wait_for};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
-
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
 
 /// A project whose volume has `old` in its backup and `new` on the disk.
 fn with_a_backup(what: &str) -> (Project, Place) {
