@@ -11,6 +11,7 @@
 //! | [`lifecycle`] | stops and starts containers of the application |
 //! | [`scratch`] | throwaway containers for checks, and for work on a volume |
 //! | [`volume`] | named volumes |
+//! | `doorway` | the shorter way to a helper on this very machine |
 //! | [`image`], [`helper`] | lifeboat's own program as an image, and in a container next to volumes |
 //! | [`sweep`] | removes what a killed run left behind |
 

@@ -173,3 +173,20 @@ impl<R: Read> Read for Bounded<R> {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_stops_at_the_announced_size() {
+        let bomb = zstd::encode_all(&vec![0; 10 << 20][..], 1).unwrap();
+        let read = |left| {
+            let inner = zstd::Decoder::new(&bomb[..]).unwrap();
+            let mut bounded = Bounded { inner, left };
+            io::copy(&mut bounded, &mut io::sink())
+        };
+        assert_eq!(read(10 << 20).unwrap(), 10 << 20);
+        assert!(read((10 << 20) - 1).is_err());
+    }
+}

@@ -62,6 +62,9 @@ impl TreePlanner<'_> {
         for artifact in trees {
             let place = self.target(&artifact.name).await?;
             let present = present(&place, &stores);
+            if let (Target::InPlace, Some(store)) = (&self.request.target, &present) {
+                refuse_unknown_folder(store)?;
+            }
             match (&place, present) {
                 (_, Some(store)) if self.request.target == Target::InPlace => {
                     self.swap(artifact, &store, &stores, &mut steps)?;
@@ -250,6 +253,18 @@ fn present(place: &Place, stores: &Stores) -> Option<Store> {
             Some(stores.volume(volume, &[]))
         }
         Place::Folder(path) => Some(stores.folder(path, &[])),
+    }
+}
+
+/// A backup names folders of the engine's machine, and whoever wrote the backup chose them: only those that
+/// containers have mounted are replaced.
+fn refuse_unknown_folder(store: &Store) -> Result<()> {
+    match &store.place {
+        Place::Folder(path) if store.users.is_empty() => Err(Error::usage(format!(
+            "no container has the folder {path} mounted, and nothing else is replaced"
+        ))
+        .hint("--as PATH restores it into an empty or new folder")),
+        _ => Ok(()),
     }
 }
 

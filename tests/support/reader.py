@@ -26,6 +26,7 @@ NAMES = [
     (re.compile(r"postgres/[^/]+/globals"), "postgres", ".sql"),
     (re.compile(r"redis/[^/]+"), "redis", ".rdb"),
     (re.compile(r"volume/[^/]+"), "volume", ".tar"),
+    (re.compile(r"bind/[^/]+"), "volume", ".tar"),
 ]
 SUFFIXES = {"zstd": ".zst", "age": ".age"}
 SELF = ("SHA256SUMS", "SHA256SUMS.minisig")

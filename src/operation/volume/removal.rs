@@ -281,6 +281,17 @@ pub async fn remove_project(
                 .hint("docker compose ls --all shows what there is"),
         );
     }
+    for name in &report.volumes {
+        let store = surroundings.store(name)?;
+        let mut users = store.users.iter();
+        if let Some(user) = users.find(|user| user.stack != stack.name) {
+            return Err(Error::usage(format!(
+                "volume {name} is mounted by {}, which is not of {}",
+                user.service.container_name, stack.name
+            ))
+            .hint("remove that container first, running or not"));
+        }
+    }
     if request.dry_run {
         return Ok(report);
     }

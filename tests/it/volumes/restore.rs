@@ -1,7 +1,7 @@
 //! Restores in place: the old content or the new one, never a mixture, and Compose none the wiser.
 
 use super::{leftovers, names};
-use crate::support::project::{Project, files_of};
+use crate::support::project::{APP, Project, files_of};
 use crate::support::server::{Place, docker, wait_for};
 use std::fs;
 use std::process::Command;
@@ -119,6 +119,13 @@ fn a_whole_project_goes_and_its_volumes_come_back() {
         .run(&["volume", "rm", "--project", &project.name])
         .expect_code(2)
         .says(&["hint: --dry-run shows"]);
+    let mount = format!("{volume}:/files");
+    let stranger = docker(&["create", "-v", &mount, APP, "true"]);
+    place
+        .run(&["volume", "rm", "--project", &project.name, "--yes"])
+        .expect_code(2)
+        .says(&["which is not of", "hint: remove that container first"]);
+    docker(&["rm", &stranger]);
     let plan = place
         .run(&["volume", "rm", "--project", &project.name, "--dry-run"])
         .expect_code(0);

@@ -142,6 +142,32 @@ fn stock_tar_follows_the_recipe() {
         .expect_code(0);
     let id = place.list().remove(0).0;
     let backup = place.repository.join(&project.name).join(id);
+    // A reader of another making comes to the same digest, from the documentation alone.
+    let reader = |arguments: &[&str]| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/reader.py");
+        let output = Command::new("python3")
+            .arg(script)
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    reader(&["verify", place.repository.to_str().unwrap()]);
+    let plain = place.folder.path().join("plain.tar");
+    let plain = plain.to_str().unwrap();
+    let name = format!("volume/{volume}");
+    place
+        .run(&["export", "latest", &name, "--output", plain])
+        .expect_code(0);
+    let shown = place
+        .run(&["show", "latest", "--json"])
+        .expect_code(0)
+        .json();
+    assert_eq!(
+        reader(&["digest", plain])["digest"],
+        shown["facts"][&name]["tree"]["digest"]
+    );
     let recipe = fs::read_to_string(backup.join("RESTORE.md")).unwrap();
     let blocks: Vec<&str> = recipe
         .split("```sh\n")
@@ -250,4 +276,18 @@ fn a_folder_is_captured_and_restored_like_a_volume() {
     assert_eq!(names, ["a"]);
     assert_eq!(fs::read_to_string(uploads.join("a")).unwrap(), "before");
     assert!(project.runs());
+    // Whoever wrote a backup chose the folder: without a container that has it mounted, it could be any.
+    assert!(project.compose(&["down"]).status.success());
+    place
+        .run(&[
+            "volume",
+            "restore",
+            "latest",
+            "--volume",
+            &include,
+            "--in-place",
+            "--yes",
+        ])
+        .expect_code(2)
+        .says(&["no container has the folder", "hint: --as PATH"]);
 }

@@ -41,7 +41,6 @@ pub(super) async fn ls(
             volumes.iter().map(row),
         ),
     };
-    output.result("volumes", &json!({ "volumes": volumes }), &text);
     for volume in &volumes {
         if let Some(error) = &volume.unmeasured {
             output.observe(&Event::Warning {
@@ -49,6 +48,7 @@ pub(super) async fn ls(
             });
         }
     }
+    output.result("volumes", &json!({ "volumes": volumes }), &text);
     Ok(ExitCode::SUCCESS)
 }
 
