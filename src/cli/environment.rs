@@ -6,9 +6,11 @@
 
 use crate::docker::connect::ConnectOptions;
 use crate::error::{Error, OrFail, Result};
+use crate::repository::Access;
 use crate::secret::{Secret, SecretRef};
 use chrono::{DateTime, Utc};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The time.
 pub(super) fn now() -> DateTime<Utc> {
@@ -33,6 +35,34 @@ pub(super) fn setting(name: &str) -> Result<Option<String>> {
         }
         (None, None) => Ok(None),
     }
+}
+
+/// How buckets are reached: `AWS_*`, `AZURE_*`, `GOOGLE_*`, and lifeboat's own limits.
+pub(super) fn access() -> Result<Access> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let access = Access::from_environment(variables, |name, path| {
+        let text = std::fs::read_to_string(path)
+            .or_fail(|| format!("cannot read {path}, which {name} names"))?;
+        Ok(text.trim_end_matches('\n').to_owned())
+    })?;
+    Ok(access.with_limits(
+        seconds("LIFEBOAT_REQUEST_TIMEOUT")?,
+        seconds("LIFEBOAT_RETRY_FOR")?,
+        state_folder()?.join("cache"),
+    ))
+}
+
+/// A variable that holds a number of seconds.
+fn seconds(name: &str) -> Result<Option<Duration>> {
+    let Some(text) = setting(name)? else {
+        return Ok(None);
+    };
+    let number = text
+        .trim()
+        .parse()
+        .map_err(|_| Error::usage(format!("{name} is {text:?}, not a number of seconds")))?;
+    Ok(Some(Duration::from_secs(number)))
 }
 
 /// What a reference refers to.

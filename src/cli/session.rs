@@ -4,13 +4,13 @@ use super::args::Global;
 use super::environment;
 use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Kind, Result, nearest};
 use crate::event::Observer;
 use crate::operation::Context;
 use crate::operation::helpers::HelperProgram;
 use crate::operation::quiesce::resume_abandoned;
 use crate::operation::sources::{SourceOptions, SourcesByStack};
-use crate::repository::{Location, Repository};
+use crate::repository::{Access, Location, Repository};
 use crate::source::Credentials;
 use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,10 @@ pub(super) const DEFAULT_REPOSITORY: &str = "./lifeboat-backups";
 /// The surroundings of one command.
 pub(super) struct Session {
     pub loaded: Loaded,
-    /// `--repository` or `LIFEBOAT_REPOSITORY`, as it was given.
-    pub(super) repository: Option<String>,
+    /// `--repository`, each of them, or `LIFEBOAT_REPOSITORY`, as they were given.
+    pub(super) named: Vec<String>,
+    /// How buckets are reached.
+    pub(super) access: Access,
     /// What is run next to volumes.
     helper: HelperProgram,
     cancel: CancellationToken,
@@ -39,9 +41,11 @@ impl Session {
             explicit,
             folders: environment::config_folders(),
         };
-        let repository = match &global.repository {
-            Some(name) => Some(name.clone()),
-            None => environment::setting("LIFEBOAT_REPOSITORY")?,
+        let named = match &global.repository[..] {
+            [] => environment::setting("LIFEBOAT_REPOSITORY")?
+                .into_iter()
+                .collect(),
+            named => named.to_vec(),
         };
         let helper = match &global.helper {
             Some(path) => Some(path.clone()),
@@ -50,28 +54,61 @@ impl Session {
         Ok(Self {
             helper: HelperProgram::new(helper),
             loaded: config::load(&search, &environment::variable)?,
-            repository,
+            named,
+            access: environment::access()?,
             cancel: cancel_on_signals(),
         })
     }
 
     /// Where the repository is: the option, the variable, the only one of the configuration, the default.
     pub(super) fn location(&self) -> Result<Location> {
+        match &self.named[..] {
+            [] => self.only_location(),
+            [named] => self.find(named),
+            _ => Err(
+                Error::usage("this works on one repository, and several are named").hint(
+                    "only backup takes several: lifeboat copy brings a backup from one to another",
+                ),
+            ),
+        }
+    }
+
+    /// Every repository that is named; else the one that [`Session::location`] finds.
+    pub(super) fn locations(&self) -> Result<Vec<Location>> {
+        if self.named.is_empty() {
+            return Ok(vec![self.only_location()?]);
+        }
+        let mut locations = Vec::new();
+        for named in &self.named {
+            let location = self.find(named)?;
+            if locations.contains(&location) {
+                return Err(Error::usage(format!("{location} is named twice")));
+            }
+            locations.push(location);
+        }
+        Ok(locations)
+    }
+
+    /// The repository where none is named.
+    fn only_location(&self) -> Result<Location> {
         let repositories = &self.loaded.config.repository;
-        let Some(named) = &self.repository else {
-            let mut urls = repositories.values();
-            return match (urls.next(), urls.next()) {
-                (Some(only), None) => only.url.as_ref().parse(),
-                (None, _) => DEFAULT_REPOSITORY.parse(),
-                _ => {
-                    let names: Vec<&str> = repositories.keys().map(String::as_str).collect();
-                    Err(
-                        Error::usage("several repositories are configured: say which one")
-                            .hint(format!("--repository {}", names.join(" or "))),
-                    )
-                }
-            };
-        };
+        let mut urls = repositories.values();
+        match (urls.next(), urls.next()) {
+            (Some(only), None) => only.url.as_ref().parse(),
+            (None, _) => DEFAULT_REPOSITORY.parse(),
+            _ => {
+                let names: Vec<&str> = repositories.keys().map(String::as_str).collect();
+                Err(
+                    Error::usage("several repositories are configured: say which one")
+                        .hint(format!("--repository {}", names.join(" or "))),
+                )
+            }
+        }
+    }
+
+    /// The repository of a name from the configuration, or at an address.
+    pub(super) fn find(&self, named: &str) -> Result<Location> {
+        let repositories = &self.loaded.config.repository;
         if let Some(repository) = repositories.get(named) {
             return repository.url.as_ref().parse();
         }
@@ -94,7 +131,32 @@ impl Session {
 
     /// The repository, opened.
     pub(super) async fn repository(&self) -> Result<Repository> {
-        Repository::open(&self.location()?).await
+        Repository::open(&self.location()?, &self.access).await
+    }
+
+    /// Every repository that is named, opened; and by address those that cannot be, with the reason. One that is
+    /// out of reach must not keep the others from their backup.
+    ///
+    /// # Errors
+    /// Where none can be opened, and where an address is wrong.
+    pub(super) async fn repositories(&self) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
+        let locations = self.locations()?;
+        let access = self.access.clone().for_lanes(locations.len());
+        let (mut opened, mut unreachable) = (Vec::new(), Vec::new());
+        for location in locations {
+            match Repository::open(&location, &access).await {
+                Ok(repository) => opened.push(repository),
+                Err(error) if error.kind() == Kind::Usage => return Err(error),
+                Err(error) => unreachable.push((location.to_string(), error)),
+            }
+        }
+        match (opened.is_empty(), unreachable.pop()) {
+            (true, Some((_, error))) => Err(error),
+            (_, last) => {
+                unreachable.extend(last);
+                Ok((opened, unreachable))
+            }
+        }
     }
 
     /// What the configuration says about sources, secrets resolved.

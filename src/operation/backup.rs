@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::capture::Run;
+use super::fan_out::{Lanes, Stored, again};
 use super::inventory::{Inventory, Planned, inventory};
 use super::journal::Journal;
 use super::lock::{Claim, release};
@@ -23,8 +24,10 @@ use std::time::{Duration, Instant};
 pub struct BackupRequest {
     /// The stack; without it, the one that there is.
     pub stack: Option<String>,
-    /// Where to.
-    pub repository: Repository,
+    /// Where to: to each of them.
+    pub repositories: Vec<Repository>,
+    /// Further ones, by address, that could not be opened, and why: the others are not kept from their backup.
+    pub unreachable: Vec<(String, Error)>,
     /// Only these artifacts, by name or folder; empty for all.
     pub only: Vec<String>,
     /// Folders that are captured like volumes, besides the configuration's: `bind:/path`.
@@ -63,8 +66,8 @@ pub enum BackupReport {
 pub struct Finished {
     /// Its commit.
     pub commit: Commit,
-    /// Where it is.
-    pub repository: String,
+    /// Where it is, and where it was to be and is not, in the order of the request.
+    pub repositories: Vec<Stored>,
     /// How long it took.
     pub duration: Duration,
     /// Where it is partial: what is missing, and why.
@@ -139,9 +142,9 @@ pub(super) async fn under_lock(
         planned.iter().partition(|planned| planned.alone);
     let mut steps = quiesced(together, captures(&side_by_side));
     steps.extend(quiesced(alone, captures(&by_themselves)));
-    steps.push(Step::Commit {
-        repository: request.repository.location().to_string(),
-    });
+    steps.extend(request.repositories.iter().map(|repository| Step::Commit {
+        repository: repository.location().to_string(),
+    }));
     let plan = Plan {
         operation: "backup".to_owned(),
         run: id.to_string(),
@@ -156,7 +159,7 @@ pub(super) async fn under_lock(
         run: id.to_string(),
         stack: stack.name.clone(),
     });
-    let previous = previous_sizes(&request.repository, &stack.name).await;
+    let previous = previous_sizes(request.repositories.first(), &stack.name).await;
     let stack_json = context.engine()?.describe(stack).await?;
     let mut run = Run {
         context,
@@ -167,7 +170,7 @@ pub(super) async fn under_lock(
         id,
         sources: planned,
         previous,
-        writer: Some(request.repository.begin(&stack.name, id).await?),
+        lanes: Lanes::begin(&request.repositories, &stack.name, id).await?,
         observer,
         started: context.now(),
         sealed: Vec::new(),
@@ -175,7 +178,7 @@ pub(super) async fn under_lock(
         notes: Vec::new(),
         missing: Vec::new(),
         warnings: Vec::new(),
-        commit: None,
+        ready: None,
         not_resumed: None,
     };
     for reason in missing {
@@ -188,24 +191,29 @@ pub(super) async fn under_lock(
     }
     result?;
     let commit = run
-        .commit
+        .lanes
+        .committed()
+        .cloned()
         .ok_or_else(|| Error::failed("the backup was not committed"))?;
     if request.pin {
-        let entry = request
-            .repository
-            .resolve(id.as_str(), Some(&stack.name))
-            .await?;
-        request
-            .repository
-            .pin(&entry, "backup --pin", context.now())
-            .await?;
+        for repository in run.lanes.holders() {
+            let entry = repository.resolve(id.as_str(), Some(&stack.name)).await?;
+            repository
+                .pin(&entry, "backup --pin", context.now())
+                .await?;
+        }
     }
+    let mut repositories = run.lanes.into_report();
+    repositories.extend(request.unreachable.iter().map(|(address, error)| Stored {
+        repository: address.clone(),
+        failed: Some(again(error)),
+    }));
     if let Some(error) = run.not_resumed {
         return Err(error.while_doing(format!("the backup {id} is there, but")));
     }
     Ok(BackupReport::Done(Box::new(Finished {
         commit,
-        repository: request.repository.location().to_string(),
+        repositories,
         duration: Duration::ZERO,
         missing: run.missing,
         warnings: run.warnings,
@@ -245,9 +253,12 @@ fn captures(sources: &[&Planned]) -> Vec<Step> {
 /// The sizes of the newest complete backup's artifacts, plain and stored. A hint for warnings and
 /// progress bars only.
 async fn previous_sizes(
-    repository: &Repository,
+    repository: Option<&Repository>,
     stack: &str,
 ) -> BTreeMap<ArtifactName, (u64, u64)> {
+    let Some(repository) = repository else {
+        return BTreeMap::new();
+    };
     let Ok(entries) = repository.list(stack).await else {
         return BTreeMap::new();
     };

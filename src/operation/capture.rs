@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::backup::BackupRequest;
+use super::fan_out::Lanes;
 use super::inventory::{Planned, Source};
 use super::plan::Executor;
 use super::quiesce::{quiesce, resume, take_back};
@@ -11,9 +12,8 @@ use super::step::Step;
 use crate::docker::quiesce::Standstill;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{Artifact, BackupId, Commit, Encoding, FORMAT, Facts, Manifest, Sealed};
+use crate::manifest::{Artifact, BackupId, Encoding, FORMAT, Facts, Manifest, Sealed};
 use crate::pipeline::{SealOptions, seal};
-use crate::repository::BackupWriter;
 use crate::source::Capture;
 use crate::stack::{ArtifactName, Stack};
 use chrono::{DateTime, Utc};
@@ -36,7 +36,7 @@ pub(super) struct Run<'a> {
     pub id: &'a BackupId,
     pub sources: Vec<Planned>,
     pub previous: BTreeMap<ArtifactName, (u64, u64)>,
-    pub writer: Option<BackupWriter>,
+    pub lanes: Lanes,
     pub observer: &'a dyn Observer,
     pub started: DateTime<Utc>,
     pub sealed: Vec<Sealed>,
@@ -44,7 +44,8 @@ pub(super) struct Run<'a> {
     pub notes: Vec<String>,
     pub missing: Vec<String>,
     pub warnings: Vec<String>,
-    pub commit: Option<Commit>,
+    /// What is committed, once all of it has landed.
+    pub ready: Option<Ready>,
     /// Why not everything that was stopped runs again. The backup is none the worse for that.
     pub not_resumed: Option<Error>,
 }
@@ -62,7 +63,7 @@ impl Executor for Run<'_> {
                     .or(self.not_resumed.take());
                 Ok(())
             }
-            Step::Commit { .. } => self.commit().await,
+            Step::Commit { repository } => self.commit(repository).await,
             _ => Err(Error::failed("a backup has no such step")),
         }
     }
@@ -71,11 +72,15 @@ impl Executor for Run<'_> {
         if let Step::Quiesce { standstill } = step {
             return take_back(self.context, self.id.as_str(), standstill).await;
         }
-        match self.writer.take() {
-            Some(writer) => writer.abandon().await,
-            None => Ok(()),
-        }
+        self.lanes.abandon().await
     }
+}
+
+/// A backup's description.
+pub(super) struct Ready {
+    manifest: Manifest,
+    sealed: Vec<Sealed>,
+    recipe: String,
 }
 
 /// What became of one artifact.
@@ -204,17 +209,13 @@ impl Run<'_> {
         mut capture: Capture,
         started: DateTime<Utc>,
     ) -> Result<(Sealed, serde_json::Value, Vec<String>)> {
-        let writer = self
-            .writer
-            .as_ref()
-            .ok_or_else(|| Error::failed("the backup was given up"))?;
         let options = SealOptions {
             incoming: capture.incoming(),
             level: self.level(),
             threads: THREADS,
         };
         let encoding = vec![Encoding::Zstd];
-        let mut upload = writer.upload(capture.name(), &encoding)?;
+        let mut upload = self.lanes.upload(capture.name(), &encoding)?;
         let (mut input, mut output) = seal(&options, capture.inspector())?;
         let artifact = capture.name().to_string();
         let mut ended = false;
@@ -286,7 +287,28 @@ impl Run<'_> {
         Ok((sealed, ended.facts, ended.notes))
     }
 
-    async fn commit(&mut self) -> Result<()> {
+    async fn commit(&mut self, repository: &str) -> Result<()> {
+        let ready = match self.ready.take() {
+            Some(ready) => ready,
+            None => self.describe()?,
+        };
+        let committed = self
+            .lanes
+            .commit(
+                repository,
+                &ready.manifest,
+                &ready.sealed,
+                &self.facts,
+                &self.stack_json,
+                &ready.recipe,
+            )
+            .await;
+        self.ready = Some(ready);
+        committed
+    }
+
+    /// What all repositories get to read about the backup.
+    fn describe(&mut self) -> Result<Ready> {
         if self.sealed.is_empty() {
             return Err(Error::failed(format!(
                 "nothing was captured: {}",
@@ -313,18 +335,11 @@ impl Run<'_> {
                 .map(|sealed| sealed.artifact().clone())
                 .collect(),
         };
-        let recipe = recipe::restore_md(&manifest);
-        let writer = self
-            .writer
-            .take()
-            .ok_or_else(|| Error::failed("the backup was given up"))?;
-        let sealed = std::mem::take(&mut self.sealed);
-        self.commit = Some(
-            writer
-                .commit(manifest, sealed, &self.facts, &self.stack_json, &recipe)
-                .await?,
-        );
-        Ok(())
+        Ok(Ready {
+            recipe: recipe::restore_md(&manifest),
+            manifest,
+            sealed: std::mem::take(&mut self.sealed),
+        })
     }
 
     /// After a failure: ends what still runs in the containers under this run's name.

@@ -6,7 +6,7 @@ use super::sources::{
 };
 use crate::docker::Engine;
 use crate::error::{Error, Result};
-use crate::repository::{Location, Repository};
+use crate::repository::{Access, Location, Repository};
 use crate::source::redis::DataFolder;
 use crate::stack::{Service, SourceKind};
 use serde::Serialize;
@@ -66,6 +66,8 @@ pub struct DoctorRequest {
     pub engine: Result<Engine>,
     /// The repositories, with the names that the person gave them.
     pub repositories: Vec<(String, Location)>,
+    /// How those in buckets are reached.
+    pub access: Access,
     /// The sources' configuration by stack.
     pub sources: SourcesByStack,
     /// Checks that the caller has made: the configuration.
@@ -79,29 +81,77 @@ pub async fn doctor(context: Context, request: DoctorRequest) -> Vec<Check> {
         Ok(engine) => {
             let context = Context {
                 engine: Some(engine.clone()),
-                ..context
+                ..context.clone()
             };
             check_engine(&context, &engine, &request.sources, &mut checks).await;
         }
         Err(error) => checks.push(Check::of("engine", Outcome::Failed, &error)),
     }
     for (name, location) in &request.repositories {
-        checks.push(match Repository::open(location).await {
-            Ok(repository) => match repository.probe().await {
-                Ok(()) => Check::ok(
-                    format!("repository {name}"),
-                    format!(
-                        "{location} is there and can be written (format {})",
-                        repository.marker().format
-                    ),
-                ),
-                Err(error) => Check::of(format!("repository {name}"), Outcome::Failed, &error),
-            },
-            Err(error) => Check::of(format!("repository {name}"), Outcome::Failed, &error),
-        });
+        check_repository(&context, name, location, &request.access, &mut checks).await;
     }
     checks
 }
+
+/// Whether a backup could be written there now, and what the store does not do.
+async fn check_repository(
+    context: &Context,
+    name: &str,
+    location: &Location,
+    access: &Access,
+    checks: &mut Vec<Check>,
+) {
+    let subject = format!("repository {name}");
+    let probed = async {
+        let repository = Repository::open(location, access).await?;
+        let probed = repository.probe(context.now()).await?;
+        Ok((repository.marker().format, probed))
+    };
+    let (format, probed) = match probed.await {
+        Ok(found) => found,
+        Err(error) => return checks.push(Check::of(subject, Outcome::Failed, &error)),
+    };
+    checks.push(Check::ok(
+        subject.clone(),
+        format!("{location} is there and can be written (format {format})"),
+    ));
+    let mut warn = |message: String, hint: &str| {
+        checks.push(Check {
+            subject: subject.clone(),
+            outcome: Outcome::Warning,
+            message,
+            hint: Some(hint.to_owned()),
+        });
+    };
+    if probed.clock_ahead.abs() > CLOCKS_APART {
+        warn(
+            format!(
+                "the store's clock is {} seconds ahead of this machine's",
+                probed.clock_ahead
+            ),
+            "set the clocks: stores refuse requests, and backups get wrong times",
+        );
+    }
+    let Some(traits) = probed.traits else {
+        return;
+    };
+    if !traits.create_if_absent {
+        warn(
+            "the store creates what exists already; lifeboat looks first instead".to_owned(),
+            "nothing to do: no two backups have one name",
+        );
+    }
+    if !traits.delete {
+        warn(
+            "these credentials may not remove: unfinished backups and locks stay until others remove them"
+                .to_owned(),
+            "prune with other credentials; a lifecycle rule that aborts unfinished multipart uploads clears parts",
+        );
+    }
+}
+
+/// Seconds between two clocks that are worth a word.
+const CLOCKS_APART: i64 = 60;
 
 async fn check_engine(
     context: &Context,

@@ -51,7 +51,8 @@ impl FirstBackup<'_> {
     ) -> Result<BackupId> {
         let request = BackupRequest {
             stack: Some(self.stack.name.clone()),
-            repository: self.repository.clone(),
+            repositories: vec![self.repository.clone()],
+            unreachable: Vec::new(),
             only,
             include: Vec::new(),
             sources: SourcesByStack::new(),

@@ -10,6 +10,7 @@ pub mod context;
 mod dependencies;
 pub mod doctor;
 pub mod export;
+mod fan_out;
 mod first_backup;
 pub mod helpers;
 mod inventory;

@@ -78,7 +78,7 @@ impl Repository {
     /// Damaged, naming the object; not found where it was removed since it was listed; busy while
     /// the repository is being pruned.
     pub async fn open_backup(&self, entry: &Entry) -> Result<Backup> {
-        let lease = Lease::shared(self.store.folder()).await?;
+        let lease = self.store.share().await?;
         let (stack, id) = (&entry.stack, &entry.id);
         let key = commit_key(stack, id);
         let bytes =

@@ -1,9 +1,10 @@
 //! Which backups there are: [`Entry`], listing, and what a reference such as `latest~1` means.
 
 use super::Repository;
+use super::cache::{CommitCache, stamp};
 use super::layout::{Beside, commit_key, stack_folder, stack_of_folder};
 use super::pin::Pin;
-use super::store::blocking;
+use super::store::Store;
 use crate::error::{Error, Result, nearest};
 use crate::manifest::{BackupId, Commit};
 use chrono::{DateTime, Utc};
@@ -37,6 +38,8 @@ impl Entry {
 #[derive(Default)]
 struct Marks {
     committed: bool,
+    /// What tells the commit from another one under its key.
+    stamp: String,
     pinned: bool,
     proofs: Vec<DateTime<Utc>>,
 }
@@ -47,26 +50,22 @@ impl Repository {
     /// # Errors
     /// What the disk said.
     pub async fn stacks(&self) -> Result<Vec<String>> {
-        let folder = std::sync::Arc::clone(self.store.folder());
-        blocking(move || {
-            let mut stacks = Vec::new();
-            for found in folder.list("")? {
-                // Folders that are no stack's, such as `lost+found`, are not this format's.
-                let Some(stack) = stack_of_folder(&found.key).filter(|_| found.is_folder) else {
-                    continue;
-                };
-                let commits = folder.list(&found.key)?;
-                if commits
-                    .iter()
-                    .any(|found| matches!(Beside::parse(&found.key), Some(Beside::Commit(_))))
-                {
-                    stacks.push(stack);
-                }
+        let mut stacks = Vec::new();
+        for found in self.store.list("").await? {
+            // Folders that are no stack's, such as `lost+found`, are not this format's.
+            let Some(stack) = stack_of_folder(&found.key).filter(|_| found.is_folder) else {
+                continue;
+            };
+            let commits = self.store.list(&found.key).await?;
+            if commits
+                .iter()
+                .any(|found| matches!(Beside::parse(&found.key), Some(Beside::Commit(_))))
+            {
+                stacks.push(stack);
             }
-            stacks.sort();
-            Ok(stacks)
-        })
-        .await
+        }
+        stacks.sort();
+        Ok(stacks)
     }
 
     /// The backups of a stack, newest first; none where the stack is unknown.
@@ -83,10 +82,16 @@ impl Repository {
             };
             let marks = marks.entry(beside.id().clone()).or_default();
             match beside {
-                Beside::Commit(_) => marks.committed = true,
+                Beside::Commit(_) => {
+                    marks.committed = true;
+                    marks.stamp = stamp(&found);
+                }
                 Beside::Pin(_) => marks.pinned = true,
                 Beside::Proof(_, time) => marks.proofs.push(time),
             }
+        }
+        if let Some(cache) = self.commit_cache(stack) {
+            cache.keep_only(&marks.keys().map(ToString::to_string).collect());
         }
         let mut entries = Vec::with_capacity(marks.len());
         let mut committed = marks.into_iter().rev().filter(|(_, marks)| marks.committed);
@@ -95,13 +100,48 @@ impl Repository {
             if some.is_empty() {
                 return Ok(entries);
             }
-            let keys = some.iter().map(|(id, _)| commit_key(stack, id)).collect();
-            let read = self.store.get_all(keys).await?;
+            let read = self.read_commits(stack, &some).await?;
             for ((id, marks), bytes) in some.into_iter().zip(read) {
                 // Removed by a prune since the listing: gone, not damaged.
                 entries.extend(self.entry(stack, id, marks, bytes).await);
             }
         }
+    }
+
+    /// Reads commits, those that this machine has seen already from its own disk.
+    async fn read_commits(
+        &self,
+        stack: &str,
+        some: &[(BackupId, Marks)],
+    ) -> Result<Vec<ReadCommit>> {
+        let Some(cache) = self.commit_cache(stack) else {
+            let keys = some.iter().map(|(id, _)| commit_key(stack, id)).collect();
+            return self.store.get_all(keys).await;
+        };
+        let mut read: Vec<Option<ReadCommit>> = some
+            .iter()
+            .map(|(id, marks)| cache.get(id, &marks.stamp).map(|kept| Ok(Some(kept))))
+            .collect();
+        let missing: Vec<usize> = (0..some.len()).filter(|&at| read[at].is_none()).collect();
+        let keys = missing.iter().map(|&at| commit_key(stack, &some[at].0));
+        let fetched = self.store.get_all(keys.collect()).await?;
+        for (at, commit) in missing.into_iter().zip(fetched) {
+            let (id, marks) = &some[at];
+            if let Ok(Some(bytes)) = &commit {
+                cache.put(id, &marks.stamp, bytes);
+            }
+            read[at] = Some(commit);
+        }
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// Where commits of a bucket are kept.
+    fn commit_cache(&self, stack: &str) -> Option<CommitCache> {
+        let Store::Bucket(bucket) = &self.store else {
+            return None;
+        };
+        let root = bucket.access.cache.as_ref()?;
+        Some(CommitCache::new(root, &self.marker.id, stack))
     }
 
     /// What is listed for a commit that was read; `None` where there is none any more.
@@ -215,6 +255,9 @@ impl Repository {
             .hint(format!("write more of it: {}", names.join(", "))))
     }
 }
+
+/// A commit's bytes; `None` where it has gone since it was listed.
+type ReadCommit = Result<Option<Vec<u8>>>;
 
 /// How many commits are read at once: memory stays bounded however many there are.
 const READ_TOGETHER: usize = 1024;

@@ -1,16 +1,19 @@
 //! Removing: backups that nobody wants any more, and what writers that died have left.
 
 use super::Repository;
+use super::bucket::Removal;
 use super::catalog::Entry;
 use super::folder::{Folder, io_error, is_unfinished};
-use super::layout::{Beside, PROBE, backup_folder, commit_key, pin_key, stack_of_folder};
+use super::layout::{
+    Beside, PROBE, backup_folder, commit_key, pin_key, stack_folder, stack_of_folder,
+};
 use super::lease::Lease;
-use super::store::blocking;
-use crate::error::{Error, Kind, OrFail, Result};
+use super::open::random_hex;
+use super::store::Store;
+use crate::error::{Error, Kind, Result};
 use crate::manifest::BackupId;
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How old something unfinished must be before it is taken for left behind.
@@ -20,7 +23,17 @@ const DAY: Duration = Duration::from_hours(24);
 #[derive(Debug)]
 pub struct Maintenance {
     repository: Repository,
-    _lease: Lease,
+    lease: Lease,
+}
+
+/// What became of a backup that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It is gone.
+    Done,
+    /// The store keeps it, or a part of it: its objects are locked, or these credentials may not remove. Where the
+    /// commit is kept the backup is listed as before.
+    Retained,
 }
 
 impl Repository {
@@ -28,10 +41,10 @@ impl Repository {
     ///
     /// # Errors
     /// Busy where a backup is being written, read or removed.
-    pub fn maintain(&self) -> Result<Maintenance> {
+    pub async fn maintain(&self) -> Result<Maintenance> {
         Ok(Maintenance {
             repository: self.clone(),
-            _lease: Lease::exclusive(self.store.folder())?,
+            lease: self.store.exclude().await?,
         })
     }
 }
@@ -40,60 +53,61 @@ impl Maintenance {
     /// Removes a backup: the commit first, so that a half-removed one is never listed.
     ///
     /// # Errors
-    /// Failed where it is pinned, whatever the entry says, or the disk fails.
-    pub async fn delete(&self, entry: &Entry) -> Result<()> {
+    /// Failed where it is pinned, whatever the entry says, or the store fails.
+    pub async fn delete(&self, entry: &Entry) -> Result<Deletion> {
+        self.lease.check()?;
         let (stack, id) = (&entry.stack, &entry.id);
         let store = &self.repository.store;
-        if store.folder().check_file(&pin_key(stack, id))? {
+        if store.exists(&pin_key(stack, id)).await? {
             return Err(Error::failed(format!("{} is pinned", entry.reference()))
                 .hint("`lifeboat unpin` lets it go"));
         }
-        store.remove(&commit_key(stack, id)).await?;
-        store.remove_tree(&backup_folder(stack, id)).await?;
-        let (folder, stack, id) = (
-            Arc::clone(store.folder()),
-            super::layout::stack_folder(stack),
-            id.clone(),
-        );
-        blocking(move || {
-            for found in folder.list(&stack)? {
-                if Beside::parse(&found.key).is_some_and(|beside| *beside.id() == id) {
-                    folder.remove(&format!("{stack}/{}", found.key))?;
-                }
+        if store.remove(&commit_key(stack, id)).await? == Removal::Kept {
+            return Ok(Deletion::Retained);
+        }
+        let mut kept = store.remove_tree(&backup_folder(stack, id)).await? == Removal::Kept;
+        let folder = stack_folder(stack);
+        for found in store.list(&folder).await? {
+            if Beside::parse(&found.key).is_some_and(|beside| *beside.id() == *id) {
+                let removed = store.remove(&format!("{folder}/{}", found.key)).await?;
+                kept |= removed == Removal::Kept;
             }
-            folder.remove_if_empty(&stack);
-            Ok(())
+        }
+        store.remove_if_empty(&folder).await?;
+        Ok(match kept {
+            true => Deletion::Retained,
+            false => Deletion::Done,
         })
-        .await
     }
 
     /// Removes what was begun over a day ago and never committed, and returns its keys.
     ///
-    /// Ages are by the clock of the repository's own disk: the host's may be wrong by years.
+    /// Ages are by the clock of the repository's own store: the host's may be wrong by years.
     ///
     /// # Errors
-    /// What the disk said.
+    /// What the store said.
     pub async fn sweep(&self) -> Result<Vec<String>> {
-        let folder = Arc::clone(self.repository.store.folder());
-        blocking(move || {
-            let now = disk_clock(&folder)?;
-            let mut swept = Vec::new();
-            for found in folder.list("")? {
-                if found.is_folder {
-                    if stack_of_folder(&found.key).is_some() {
-                        sweep_stack(&folder, &found.key, now, &mut swept)?;
-                    }
-                } else if (is_unfinished(&found.key) || found.key.starts_with(PROBE))
-                    && is_old(found.modified, now)
-                {
-                    folder.remove(&found.key)?;
-                    swept.push(found.key);
+        let store = &self.repository.store;
+        let now = store.clock().await?;
+        let mut swept = Vec::new();
+        for found in store.list("").await? {
+            self.lease.check()?;
+            if found.is_folder {
+                if stack_of_folder(&found.key).is_some() {
+                    sweep_stack(store, &found.key, now, &mut swept).await?;
                 }
+            } else if (is_unfinished(&found.key) || found.key.starts_with(PROBE))
+                && is_old(found.modified, now)
+                && store.remove(&found.key).await? == Removal::Gone
+            {
+                swept.push(found.key);
             }
-            swept.sort();
-            Ok(swept)
-        })
-        .await
+        }
+        if let Store::Bucket(bucket) = store {
+            swept.extend(bucket.sweep_orphans(|begun| is_old(begun, now)).await?);
+        }
+        swept.sort();
+        Ok(swept)
     }
 }
 
@@ -103,10 +117,8 @@ fn is_old(modified: SystemTime, now: SystemTime) -> bool {
 }
 
 /// What the disk takes for now: the time that it gives to a file made this moment.
-fn disk_clock(folder: &Folder) -> Result<SystemTime> {
-    let mut random = [0_u8; 8];
-    getrandom::fill(&mut random).or_fail(|| "the system gives no random bytes")?;
-    let key = format!("{PROBE}{}", hex::encode(random));
+pub(super) fn disk_clock(folder: &Folder) -> Result<SystemTime> {
+    let key = format!("{PROBE}{}", random_hex()?);
     folder.put_new(&key, b"")?;
     let path = folder.path(&key);
     let time = fs::symlink_metadata(&path)
@@ -117,13 +129,13 @@ fn disk_clock(folder: &Folder) -> Result<SystemTime> {
 }
 
 /// Removes the unfinished files, the folders without a commit, and what stands beside neither.
-fn sweep_stack(
-    folder: &Folder,
+async fn sweep_stack(
+    store: &Store,
     stack: &str,
     now: SystemTime,
     swept: &mut Vec<String>,
 ) -> Result<()> {
-    let found = folder.list(stack)?;
+    let found = store.list(stack).await?;
     let committed: BTreeSet<BackupId> = found
         .iter()
         .filter_map(|found| match Beside::parse(&found.key) {
@@ -133,30 +145,35 @@ fn sweep_stack(
         .collect();
     for found in found {
         let key = format!("{stack}/{}", found.key);
-        if found.is_folder {
+        let removed = if found.is_folder {
             let Ok(id) = found.key.parse::<BackupId>() else {
                 continue;
             };
-            if !committed.contains(&id) && is_old(newest(folder, &key, found.modified, now)?, now) {
-                folder.remove_tree(&key)?;
-                swept.push(key);
+            if committed.contains(&id)
+                || !is_old(newest(store, &key, found.modified, now).await?, now)
+            {
+                continue;
             }
-            continue;
-        }
-        let orphan = Beside::parse(&found.key).is_some_and(|mark| !committed.contains(mark.id()));
-        if (orphan || is_unfinished(&found.key)) && is_old(found.modified, now) {
-            folder.remove(&key)?;
+            store.remove_tree(&key).await?
+        } else {
+            let orphan =
+                Beside::parse(&found.key).is_some_and(|mark| !committed.contains(mark.id()));
+            if !(orphan || is_unfinished(&found.key)) || !is_old(found.modified, now) {
+                continue;
+            }
+            store.remove(&key).await?
+        };
+        if removed == Removal::Gone {
             swept.push(key);
         }
     }
-    folder.remove_if_empty(stack);
-    Ok(())
+    store.remove_if_empty(stack).await
 }
 
 /// When anything in a folder was last written; `now` where a link in it forbids to look further,
 /// which is for a person to see to.
-fn newest(folder: &Folder, key: &str, own: SystemTime, now: SystemTime) -> Result<SystemTime> {
-    match folder.tree(key) {
+async fn newest(store: &Store, key: &str, own: SystemTime, now: SystemTime) -> Result<SystemTime> {
+    match store.tree(key).await {
         Ok(found) => {
             let times = found.into_iter().map(|found| found.modified);
             Ok(times.chain([own]).max().unwrap_or(own))

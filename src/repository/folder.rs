@@ -32,6 +32,8 @@ pub(super) struct Found {
     pub size: u64,
     /// When it was last written, by the clock of the file system.
     pub modified: SystemTime,
+    /// What changes with the content, where the store tells it.
+    pub version: Option<String>,
 }
 
 /// Whether a key was free.
@@ -251,6 +253,7 @@ impl Folder {
                 modified: metadata
                     .modified()
                     .map_err(|error| io_error("look at", &path, error))?,
+                version: None,
             });
             if deep && metadata.is_dir() {
                 self.walk(key, &below, deep, found)?;

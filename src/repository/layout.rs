@@ -13,6 +13,11 @@ pub(super) const LOCK: &str = "lifeboat-repository.lock";
 /// What the names of probes start with. Not part of the format.
 pub(super) const PROBE: &str = "lifeboat-probe-";
 
+/// The folder of a bucket's holds: who uses the repository right now. Not part of the format.
+pub(super) const HOLDS: &str = "lifeboat-repository.locks";
+/// The folder of a bucket's records of uploads in parts that are under way. Not part of the format.
+pub(super) const ORPHANS: &str = "lifeboat-repository.uploads";
+
 /// What a backup holds besides its artifacts.
 pub(super) const FACTS: &str = "facts.json.zst";
 /// What the engine said of the stack.

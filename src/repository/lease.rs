@@ -1,14 +1,16 @@
 //! Who uses a repository right now: writers and readers share it, pruning has it alone.
 //!
-//! The lock is the kernel's on an open file, so it ends with its process however that ends:
-//! there is nothing stale to take over.
+//! On a disk the lock is the kernel's on an open file, so it ends with its process however that ends:
+//! there is nothing stale to take over. In a bucket it is a [`Hold`].
 
+use super::bucket::Hold;
 use super::folder::{Folder, io_error};
 use super::layout::{LOCK, MARKER};
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often, and how many times, a writer or reader asks again while a prune is at work. A prune
@@ -18,9 +20,14 @@ const ATTEMPTS: u32 = 300;
 
 /// A hold on a repository; dropping it lets go.
 #[derive(Debug)]
-pub(super) struct Lease {
-    /// `None` on a medium that cannot be written, where nobody can prune either.
-    _file: Option<File>,
+pub(super) enum Lease {
+    /// The kernel's lock on a file; `None` on a medium that cannot be written, where nobody can prune either.
+    Locked {
+        /// The lock is this file's, and ends with it.
+        _file: Option<File>,
+    },
+    /// An object in a bucket. It is let go of when the process is done with the store.
+    Held(Arc<Hold>),
 }
 
 impl Lease {
@@ -30,15 +37,15 @@ impl Lease {
     /// Busy where a prune goes on for half a minute.
     pub(super) async fn shared(folder: &Folder) -> Result<Self> {
         let Some(file) = open(folder)? else {
-            return Ok(Self { _file: None });
+            return Ok(Self::Locked { _file: None });
         };
         for _ in 0..ATTEMPTS {
             match file.try_lock_shared() {
-                Ok(()) => return Ok(Self { _file: Some(file) }),
+                Ok(()) => return Ok(Self::Locked { _file: Some(file) }),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
                 Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
                     // A file system without locks has none for pruning either: that refuses.
-                    return Ok(Self { _file: None });
+                    return Ok(Self::Locked { _file: None });
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(folder, error)),
             }
@@ -58,13 +65,29 @@ impl Lease {
             Error::failed(format!("{} cannot be written", folder.root().display()))
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: Some(file) }),
+            Ok(()) => Ok(Self::Locked { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => Err(Error::busy(format!(
                 "a backup in {} is being written, read or removed",
                 folder.root().display()
             ))
             .hint("try again when that run has ended")),
             Err(TryLockError::Error(error)) => Err(failed(folder, error)),
+        }
+    }
+}
+
+impl Lease {
+    /// That it still keeps others away.
+    ///
+    /// # Errors
+    /// Failed where the store could not be told for so long that others take this process for dead.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Held(hold) if !hold.is_alive() => Err(Error::failed(
+                "the repository's lock could not be renewed in time",
+            )
+            .hint("is the store reachable? Run it again")),
+            _ => Ok(()),
         }
     }
 }

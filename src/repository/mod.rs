@@ -2,20 +2,24 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `location` | the address that a person writes |
+//! | `location`, `access` | the address that a person writes, and how to get there |
 //! | `layout`, `sums`, `check` | keys, `SHA256SUMS`, and what must hold between them: pure |
-//! | `folder`, `store` | the bytes on the disk: writing and listing, reading and deleting |
+//! | `folder`, `bucket` | the bytes on a disk and in a bucket |
+//! | `store` | either of them |
 //! | `lease` | who uses the repository right now |
 //! | `open` | opening and making a repository |
 //! | `upload`, `writer` | writing a backup: artifacts, then its description, then the commit |
-//! | `catalog`, `pin` | which backups there are, and what is written beside them |
+//! | `catalog`, `cache`, `pin` | which backups there are, and what is written beside them |
 //! | `backup`, `reader` | reading one, every byte checked |
 //! | `delete` | removing backups, and what dead writers have left |
 //!
 //! It knows names, sizes and digests, never what the bytes mean, and it is the only module that
 //! names `object_store`.
 
+mod access;
 mod backup;
+mod bucket;
+mod cache;
 mod catalog;
 mod check;
 mod delete;
@@ -34,12 +38,13 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use access::Access;
 pub use backup::{Backup, Damage, Report};
 pub use catalog::Entry;
-pub use delete::Maintenance;
+pub use delete::{Deletion, Maintenance};
 pub use layout::{MARKER, object_key};
-pub use location::Location;
-pub use open::{InitOutcome, Marker};
+pub use location::{BucketAddress, Location, Scheme};
+pub use open::{InitOutcome, Marker, Probed, StoreTraits};
 pub use pin::Pin;
 pub use reader::ArtifactReader;
 pub use upload::Upload;

@@ -1,7 +1,9 @@
 //! Opening a repository, and making one.
 
+use super::access::Access;
+use super::bucket::{Bucket, Removal};
 use super::folder::{Folder, Published, io_error};
-use super::layout::{LOCK, MARKER, PROBE, is_staging};
+use super::layout::{HOLDS, LOCK, MARKER, ORPHANS, PROBE, is_staging};
 use super::store::{Store, blocking};
 use super::{Location, Repository};
 use crate::error::{Error, OrFail, Result};
@@ -10,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
+use std::time::Duration;
 
 /// What `lifeboat-repository.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub struct Marker {
     pub created: DateTime<Utc>,
     /// The lifeboat that made it, or that raised its format.
     pub lifeboat_version: String,
+    /// What its store was found to do, where it is a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreTraits>,
 }
 
 /// What [`Repository::init`] found.
@@ -50,88 +56,148 @@ struct AnyMarker {
     lifeboat_version: Option<String>,
 }
 
+/// What a store was found to do when the repository was made, where it is a bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreTraits {
+    /// Whether it refuses to create what exists already.
+    pub create_if_absent: bool,
+    /// Whether it lists what was just written.
+    pub list_after_write: bool,
+    /// Whether the credentials that made it were allowed to remove an object.
+    pub delete: bool,
+}
+
+/// What [`Repository::probe`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// What the store does; `None` for a directory, of which all of it is required.
+    pub traits: Option<StoreTraits>,
+    /// How many seconds the store's clock is ahead of this machine's, to the second.
+    pub clock_ahead: i64,
+}
+
 impl Repository {
     /// Opens an existing repository. Never makes one: a disk that is not mounted must be noticed.
     ///
     /// # Errors
     /// Not found where there is none; failed where its format is newer than this program's;
     /// damaged where its marker is not readable as one.
-    pub async fn open(location: &Location) -> Result<Self> {
-        let folder = Folder::new(location.path());
-        let (checked, shown) = (folder.clone(), location.clone());
-        blocking(move || {
-            if checked.check_file(MARKER)? {
-                Ok(())
-            } else {
-                Err(missing(&checked, &shown))
+    pub async fn open(location: &Location, access: &Access) -> Result<Self> {
+        let store = match location {
+            Location::Directory(path) => {
+                let folder = Folder::new(path);
+                let (checked, shown) = (folder.clone(), location.clone());
+                blocking(move || {
+                    if checked.check_file(MARKER)? {
+                        Ok(())
+                    } else {
+                        Err(missing(&checked, &shown))
+                    }
+                })
+                .await?;
+                Store::local(folder)?
             }
-        })
-        .await?;
-        let store = Store::local(folder)?;
-        let bytes = store
-            .get(MARKER)
-            .await?
-            .ok_or_else(|| missing(store.folder(), location))?;
+            Location::Bucket(address) => Store::Bucket(Bucket::new(address, access)?),
+        };
+        let bytes = first_answer(&store, access).await?.ok_or_else(|| {
+            Error::not_found(format!("no repository at {location}")).hint(format!(
+                "make one: `lifeboat repository init --repository {location}`"
+            ))
+        })?;
+        let marker = read_marker(location, &bytes)?;
+        if let (Store::Bucket(bucket), Some(traits)) = (&store, &marker.store)
+            && !traits.create_if_absent
+        {
+            bucket.overwrites();
+        }
         Ok(Self {
             location: location.clone(),
-            marker: read_marker(location, &bytes)?,
+            marker,
             store,
         })
     }
 
-    /// Writes and removes a key of its own: whether a backup could be written now.
+    /// Writes and removes a key of its own: whether a backup could be written now, and what the store does.
     ///
     /// # Errors
-    /// Failed where the place refuses to write, or writes one key twice.
-    pub async fn probe(&self) -> Result<()> {
-        let folder = self.store.folder().clone();
-        let probe = format!("{PROBE}{}", random_hex()?);
-        blocking(move || {
-            let probed = try_twice(&folder, &probe);
-            folder.remove(&probe)?;
-            probed
-        })
-        .await
+    /// Failed where the place refuses to write; and where it is a directory, if it writes one key twice.
+    pub async fn probe(&self, now: DateTime<Utc>) -> Result<Probed> {
+        probe(&self.store, &format!("{PROBE}{}", random_hex()?), now).await
     }
 
-    /// Makes a repository in a directory that is missing or empty, with the time `now`.
+    /// Makes a repository in a directory or below a prefix that is missing or empty, with the time `now`.
     ///
-    /// Probes first that the place refuses to write one key twice: the commit of a backup rests
+    /// Probes first what the place does when one key is written twice: the commit of a backup rests
     /// on that.
     ///
     /// # Errors
-    /// Usage where the directory holds other things; failed where the probe or a write does.
-    pub async fn init(location: &Location, now: DateTime<Utc>) -> Result<InitOutcome> {
-        let folder = Folder::new(location.path());
-        let existed = folder.check_file(MARKER)?;
-        if existed {
-            return Self::open(location).await.map(InitOutcome::Existed);
-        }
+    /// Usage where the place holds other things; failed where the probe or a write does.
+    pub async fn init(
+        location: &Location,
+        access: &Access,
+        now: DateTime<Utc>,
+    ) -> Result<InitOutcome> {
+        let store = match location {
+            Location::Directory(path) => {
+                let folder = Folder::new(path);
+                if folder.check_file(MARKER)? {
+                    return Self::open(location, access).await.map(InitOutcome::Existed);
+                }
+                let made = folder.clone();
+                blocking(move || made.make_root()).await?;
+                Store::local(folder)?
+            }
+            Location::Bucket(address) => {
+                let store = Store::Bucket(Bucket::new(address, access)?);
+                if first_answer(&store, access).await?.is_some() {
+                    return Self::open(location, access).await.map(InitOutcome::Existed);
+                }
+                store
+            }
+        };
+        refuse_others(&store).await?;
+        let id = random_hex()?;
+        let probed = probe(&store, &format!("{PROBE}{id}"), now).await?;
         let marker = Marker {
             format: FORMAT,
-            id: random_hex()?,
+            id,
             created: now,
             lifeboat_version: env!("CARGO_PKG_VERSION").to_owned(),
+            store: probed.traits,
         };
         let mut bytes = serde_json::to_vec_pretty(&marker)
             .or_fail(|| "cannot write the repository's marker")?;
         bytes.push(b'\n');
-        let probe = format!("{PROBE}{}", marker.id);
-        let published = blocking(move || {
-            folder.make_root()?;
-            refuse_others(&folder)?;
-            let probed = try_twice(&folder, &probe);
-            folder.remove(&probe)?;
-            probed?;
-            folder.put_new(MARKER, &bytes)
-        })
-        .await?;
-        let repository = Self::open(location).await?;
+        let published = store.put_new(MARKER, bytes).await?;
+        let repository = Self::open(location, access).await?;
         Ok(match published {
             Published::Created => InitOutcome::Created(repository),
             Published::Existed => InitOutcome::Existed(repository),
         })
     }
+}
+
+/// How long a bucket's first answer may take: where it is not reachable, or nobody gave credentials, that should be
+/// known before a person gives up.
+const FIRST_ANSWER: Duration = Duration::from_secs(45);
+
+/// The marker, if there is one.
+async fn first_answer(store: &Store, access: &Access) -> Result<Option<bytes::Bytes>> {
+    let limit = match store {
+        Store::Folder(_) => return store.get(MARKER).await,
+        Store::Bucket(_) => FIRST_ANSWER.min(access.patience + access.request_timeout),
+    };
+    let late = || {
+        Error::failed(format!(
+            "{} has not answered within {} seconds",
+            store.shown(""),
+            limit.as_secs()
+        ))
+        .hint("are the endpoint and the credentials set? docs/configuration.md lists the variables")
+    };
+    tokio::time::timeout(limit, store.get(MARKER))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// No repository here; says what it may be instead.
@@ -174,46 +240,82 @@ fn read_marker(location: &Location, bytes: &[u8]) -> Result<Marker> {
     Ok(marker)
 }
 
-/// A repository shares its directory with nothing else: its folders could be taken for stacks.
-fn refuse_others(folder: &Folder) -> Result<()> {
-    let entries =
-        fs::read_dir(folder.root()).map_err(|error| io_error("list", folder.root(), error))?;
-    for entry in entries {
-        let entry = entry.map_err(|error| io_error("list", folder.root(), error))?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+/// A repository shares its place with nothing else: its folders could be taken for stacks.
+async fn refuse_others(store: &Store) -> Result<()> {
+    for found in store.list("").await? {
+        let name = &found.key;
         // What an `init` that was killed leaves, one that runs beside this one, or `mkfs`.
-        let ours = name == LOCK || name == MARKER || name.starts_with(PROBE) || is_staging(&name);
+        let ours = [LOCK, MARKER, HOLDS, ORPHANS].contains(&name.as_str())
+            || name.starts_with(PROBE)
+            || is_staging(name);
         if !ours && name != "lost+found" {
             return Err(Error::usage(format!(
                 "{} is not empty: it holds {name:?}",
-                folder.root().display()
+                store.shown("")
             ))
             .hint(format!(
-                "give the repository a directory of its own: {}",
-                folder.path("lifeboat").display()
+                "give the repository a place of its own: {}",
+                store.shown("lifeboat")
             )));
         }
     }
     Ok(())
 }
 
+async fn probe(store: &Store, key: &str, now: DateTime<Utc>) -> Result<Probed> {
+    let traits = match store {
+        Store::Folder(_) => {
+            let probed = try_twice(store, key).await;
+            store.remove(key).await?;
+            probed?;
+            None
+        }
+        Store::Bucket(bucket) => {
+            let create_if_absent = bucket.refuses_a_second(key).await?;
+            let listed = bucket.list("").await?;
+            Some(StoreTraits {
+                create_if_absent,
+                list_after_write: listed.iter().any(|found| found.key == key),
+                delete: bucket.remove(key).await? == Removal::Gone,
+            })
+        }
+    };
+    if traits
+        .as_ref()
+        .is_some_and(|traits| !traits.list_after_write)
+    {
+        return Err(Error::failed(format!(
+            "{} does not list what was just written",
+            store.shown("")
+        ))
+        .hint("this store cannot hold a repository"));
+    }
+    let theirs: DateTime<Utc> = store.clock().await?.into();
+    Ok(Probed {
+        traits,
+        clock_ahead: (theirs - now).num_seconds(),
+    })
+}
+
 /// That a key is written once only.
-fn try_twice(folder: &Folder, probe: &str) -> Result<()> {
-    let first = folder.put_new(probe, b"1")?;
-    let second = folder.put_new(probe, b"2")?;
-    let kept = fs::read(folder.path(probe))
-        .map_err(|error| io_error("read", &folder.path(probe), error))?;
-    if (first, second) == (Published::Created, Published::Existed) && kept == b"1" {
+async fn try_twice(store: &Store, probe: &str) -> Result<()> {
+    let first = store.put_new(probe, b"1".to_vec()).await?;
+    let second = store.put_new(probe, b"2".to_vec()).await?;
+    let kept = store.get(probe).await?;
+    if (first, second) == (Published::Created, Published::Existed)
+        && kept.is_some_and(|kept| kept == "1"[..])
+    {
         return Ok(());
     }
     Err(Error::failed(format!(
         "{} lets one file be created twice, so two runs could overwrite each other's backups",
-        folder.root().display()
+        store.shown("")
     ))
     .hint("choose another file system"))
 }
 
-fn random_hex() -> Result<String> {
+/// 32 hex digits that nothing else has.
+pub(super) fn random_hex() -> Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).or_fail(|| "the system gives no random bytes")?;
     Ok(hex::encode(bytes))

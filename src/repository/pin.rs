@@ -1,10 +1,10 @@
 //! What is written beside a backup later: pins and proofs.
 
 use super::Repository;
+use super::bucket::Removal;
 use super::catalog::Entry;
 use super::folder::Published;
 use super::layout::{commit_key, pin_key, proof_key};
-use super::lease::Lease;
 use crate::error::{Error, OrFail, Result};
 use crate::manifest::BackupId;
 use chrono::{DateTime, Utc};
@@ -42,7 +42,14 @@ impl Repository {
     /// # Errors
     /// What the disk said.
     pub async fn unpin(&self, entry: &Entry) -> Result<()> {
-        self.store.remove(&pin_key(&entry.stack, &entry.id)).await
+        match self.store.remove(&pin_key(&entry.stack, &entry.id)).await? {
+            Removal::Gone => Ok(()),
+            Removal::Kept => Err(Error::failed(format!(
+                "the store keeps the pin of {}",
+                entry.reference()
+            ))
+            .hint("these credentials may not remove, or the bucket's objects are locked")),
+        }
     }
 
     /// Keeps the record of a drill that passed at `time`.
@@ -65,7 +72,7 @@ impl Repository {
 
     /// Writes beside a backup that exists and keeps existing meanwhile.
     async fn put_beside(&self, entry: &Entry, key: &str, bytes: Vec<u8>) -> Result<Published> {
-        let _lease = Lease::shared(self.store.folder()).await?;
+        let _lease = self.store.share().await?;
         let commit = commit_key(&entry.stack, &entry.id);
         if self.store.get(&commit).await?.is_none() {
             return Err(Error::not_found(format!(

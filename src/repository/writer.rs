@@ -7,7 +7,6 @@ use super::layout::{
     FACTS, MANIFEST, RECIPE, STACK, SUMS, backup_folder, commit_key, stack_folder,
 };
 use super::lease::Lease;
-use super::store::blocking;
 use super::sums::{Sums, digest};
 use super::upload::{OBJECT_LIMIT, Target, Upload};
 use crate::error::{Error, OrFail, Result};
@@ -15,7 +14,6 @@ use crate::manifest::{BackupId, Commit, Encoding, Facts, Manifest, Sealed};
 use crate::stack::ArtifactName;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
@@ -49,10 +47,9 @@ impl Repository {
         if stack.is_empty() {
             return Err(Error::usage("the stack has no name"));
         }
-        let lease = Lease::shared(self.store.folder()).await?;
+        let lease = self.store.share().await?;
         let folder = backup_folder(stack, id);
-        let (store, key) = (Arc::clone(self.store.folder()), folder.clone());
-        let free = blocking(move || store.make_new_folder(&key)).await?;
+        let free = self.store.make_new_folder(&folder).await?;
         if !free || self.store.get(&commit_key(stack, id)).await?.is_some() {
             return Err(Error::failed(format!(
                 "{} exists already",
@@ -106,13 +103,12 @@ impl BackupWriter {
     /// Failed where the artifact's name makes a key that not every store takes.
     pub fn upload(&self, artifact: &ArtifactName, encodings: &[Encoding]) -> Result<Upload> {
         let target = Target {
-            folder: Arc::clone(self.repository.store.folder()),
             backup: self.folder.clone(),
             artifact: artifact.clone(),
             encodings: encodings.to_vec(),
             object_limit: self.object_limit,
         };
-        Upload::start(target, &self.workers)
+        Upload::start(&self.repository.store, target, &self.workers)
     }
 
     /// Makes the backup exist. `manifest` gets its artifacts from `sealed` and from nowhere else.
@@ -241,12 +237,7 @@ impl BackupWriter {
         let _ = tokio::time::timeout(PATIENCE, self.workers.wait()).await;
         let store = &self.repository.store;
         store.remove_tree(&self.folder).await?;
-        let (folder, stack) = (Arc::clone(store.folder()), stack_folder(&self.stack));
-        blocking(move || {
-            folder.remove_if_empty(&stack);
-            Ok(())
-        })
-        .await
+        store.remove_if_empty(&stack_folder(&self.stack)).await
     }
 }
 

@@ -5,7 +5,7 @@
 //! proven its end may be committed.
 
 use lifeboat::error::{Kind, Result};
-use lifeboat::repository::{Location, Repository};
+use lifeboat::repository::{Access, Location, Repository};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -56,7 +56,9 @@ async fn verify(repository: &Repository, reference: &str) -> Result<()> {
 #[tokio::test]
 async fn format_1_is_read_for_ever() {
     let (_dir, location) = frozen();
-    let repository = Repository::open(&location).await.unwrap();
+    let repository = Repository::open(&location, &Access::default())
+        .await
+        .unwrap();
     assert_eq!(repository.marker().format, 1);
     assert_eq!(repository.stacks().await.unwrap(), ["a/b", "shop"]);
     let listed = repository.list("shop").await.unwrap();
@@ -97,7 +99,9 @@ async fn format_1_is_read_for_ever() {
 #[tokio::test]
 async fn the_second_reader_agrees() {
     let (dir, location) = frozen();
-    let repository = Repository::open(&location).await.unwrap();
+    let repository = Repository::open(&location, &Access::default())
+        .await
+        .unwrap();
     let mut ours = Vec::new();
     for stack in repository.stacks().await.unwrap() {
         for entry in repository.list(&stack).await.unwrap() {
@@ -129,7 +133,10 @@ async fn the_second_reader_agrees() {
     fs::remove_file(dir.path().join("lifeboat-repository.json")).unwrap();
     assert_eq!(reader("list", dir.path()).0, Some(10));
     assert_eq!(
-        Repository::open(&location).await.unwrap_err().kind(),
+        Repository::open(&location, &Access::default())
+            .await
+            .unwrap_err()
+            .kind(),
         Kind::NotFound
     );
 }

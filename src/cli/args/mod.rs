@@ -39,9 +39,9 @@ pub(super) struct Arguments {
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args, Clone)]
 pub(super) struct Global {
-    /// Where backups live: a name from lifeboat.toml, a path or file:///path [LIFEBOAT_REPOSITORY; default: ./lifeboat-backups]
-    #[arg(long, short = 'R', global = true, value_name = "R")]
-    pub repository: Option<String>,
+    /// Where backups live: a name from lifeboat.toml, a path, file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix; backup takes several [LIFEBOAT_REPOSITORY; default: ./lifeboat-backups]
+    #[arg(long, short = 'R', global = true, value_name = "R", action = clap::ArgAction::Append)]
+    pub repository: Vec<String>,
     /// The configuration file [LIFEBOAT_CONFIG; default: lifeboat.toml here, in $XDG_CONFIG_HOME/lifeboat, in /etc/lifeboat]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,

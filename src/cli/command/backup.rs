@@ -3,17 +3,27 @@
 use crate::cli::args::Backup;
 use crate::cli::output::{Output, size};
 use crate::cli::session::Session;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::event::{Event, Observer};
 use crate::operation::backup::{BackupReport, BackupRequest, Finished, backup};
 use serde_json::json;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -> Result<ExitCode> {
+    let (repositories, unreachable) = session.repositories().await?;
+    for (address, error) in &unreachable {
+        output.observe(&Event::Warning {
+            message: format!("{address} is left out: {}", error.chain()),
+        });
+    }
+    let allow_partial = arguments.allow_partial;
     let request = BackupRequest {
         include: arguments.include,
         stack: arguments.stack,
-        repository: session.repository().await?,
+        repositories,
+        unreachable,
         only: arguments.only,
         sources: session.sources()?,
         tags: arguments.tag.into_iter().collect(),
@@ -31,13 +41,28 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
             output.result("plan", &plan, &plan.to_string());
             Ok(ExitCode::SUCCESS)
         }
-        BackupReport::Done(finished) => Ok(report(&finished, output)),
+        BackupReport::Done(finished) => report(&finished, allow_partial, output),
     }
 }
 
-fn report(finished: &Finished, output: &Output) -> ExitCode {
+/// Prints who has the backup.
+///
+/// # Errors
+/// Failed where a repository does not have it, unless partial backups are allowed.
+fn report(finished: &Finished, allow_partial: bool, output: &Output) -> Result<ExitCode> {
     let commit = &finished.commit;
-    let text = format!(
+    let holders: Vec<&str> = finished
+        .repositories
+        .iter()
+        .filter(|stored| stored.failed.is_none())
+        .map(|stored| stored.repository.as_str())
+        .collect();
+    let failures: Vec<(&str, String)> = finished
+        .repositories
+        .iter()
+        .filter_map(|stored| Some((&*stored.repository, stored.failed.as_ref()?.chain())))
+        .collect();
+    let mut text = format!(
         "{} backup {} of {}: {} artifacts, {} → {} in {:.1} s, in {}",
         if commit.complete {
             "complete"
@@ -50,12 +75,20 @@ fn report(finished: &Finished, output: &Output) -> ExitCode {
         size(commit.raw_size),
         size(commit.stored_size),
         finished.duration.as_secs_f64(),
-        finished.repository,
+        holders.join(" and in "),
     );
+    for (repository, reason) in &failures {
+        let _ = write!(text, "\nNOT in {repository}: {reason}");
+    }
     let value = json!({
         "backup": commit.backup,
         "stack": commit.stack,
-        "repository": finished.repository,
+        "repository": holders.first(),
+        "repositories": holders,
+        "failed_repositories": failures
+            .iter()
+            .map(|(repository, reason)| json!({ "repository": repository, "reason": reason }))
+            .collect::<Vec<_>>(),
         "complete": commit.complete,
         "missing": finished.missing,
         "warnings": finished.warnings,
@@ -65,8 +98,26 @@ fn report(finished: &Finished, output: &Output) -> ExitCode {
         "seconds": finished.duration.as_secs_f64(),
     });
     output.result("backup", &value, &text);
-    match commit.complete {
+    if let (Some((repository, _)), false) = (failures.first(), allow_partial) {
+        return Err(Error::failed(format!(
+            "the backup {} is in {}, and not in {}",
+            commit.backup,
+            holders.join(" and in "),
+            failures
+                .iter()
+                .map(|(repository, _)| *repository)
+                .collect::<Vec<_>>()
+                .join(" and in "),
+        ))
+        .hint(format!(
+            "lifeboat copy {}/{} --repository {} --to {repository} brings it there",
+            commit.stack,
+            commit.backup,
+            holders.first().unwrap_or(&"R"),
+        )));
+    }
+    Ok(match commit.complete && failures.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(Kind::Partial.exit_code()),
-    }
+    })
 }

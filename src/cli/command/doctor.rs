@@ -16,18 +16,19 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
     for (name, repository) in &session.loaded.config.repository {
         repositories.push((name.clone(), repository.url.as_ref().parse()?));
     }
-    match &session.repository {
-        Some(named) if session.loaded.config.repository.contains_key(named) => {}
-        Some(named) => repositories.push((named.clone(), session.location()?)),
-        None if repositories.is_empty() => {
-            repositories.push((DEFAULT_REPOSITORY.to_owned(), session.location()?));
+    for named in &session.named {
+        if !session.loaded.config.repository.contains_key(named) {
+            repositories.push((named.clone(), session.find(named)?));
         }
-        None => {}
+    }
+    if repositories.is_empty() {
+        repositories.push((DEFAULT_REPOSITORY.to_owned(), session.location()?));
     }
     let context = session.context()?;
     let request = DoctorRequest {
         engine: connect(&connect_options()).await,
         repositories,
+        access: session.access.clone(),
         sources: session.sources()?,
         before: schedules(session)?,
     };

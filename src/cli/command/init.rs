@@ -77,7 +77,7 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
     for (path, text) in &files {
         write_new(Path::new(path), text)?;
     }
-    let made = Repository::init(&location, now()).await?;
+    let made = Repository::init(&location, &session.access, now()).await?;
     let verb = match made {
         InitOutcome::Created(_) => "made",
         InitOutcome::Existed(_) => "found",
@@ -95,7 +95,7 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
 
 pub(super) async fn repository(session: &Session, output: &Output) -> Result<ExitCode> {
     let location = session.location()?;
-    let (text, created) = match Repository::init(&location, now()).await? {
+    let (text, created) = match Repository::init(&location, &session.access, now()).await? {
         InitOutcome::Created(_) => (format!("made the repository {location}"), true),
         InitOutcome::Existed(_) => (
             format!("the repository {location} is there already, as it was"),

@@ -28,20 +28,26 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
         _ => {}
     }
     let session = Session::start(&arguments.global)?;
+    let result = dispatch(&session, arguments, output).await;
+    session.access.close().await;
+    result
+}
+
+async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> Result<ExitCode> {
     match arguments.command {
-        Command::Init(arguments) => init::run(&session, &arguments, output).await,
-        Command::Backup(arguments) => backup::run(&session, arguments, output).await,
-        Command::List(arguments) => list::run(&session, &arguments, output).await,
-        Command::Show(arguments) => show::run(&session, &arguments, output).await,
-        Command::Verify(arguments) => verify::run(&session, arguments, output).await,
-        Command::Restore(arguments) => restore::run(&session, arguments, output).await,
-        Command::Rollback(arguments) => rollback::run(&session, &arguments, output).await,
-        Command::Export(arguments) => export::run(&session, arguments, output).await,
-        Command::Volume(command) => volume::run(&session, command, output).await,
-        Command::Pin(arguments) => pin::pin(&session, &arguments, output).await,
-        Command::Unpin(arguments) => pin::unpin(&session, &arguments, output).await,
-        Command::Doctor => doctor::run(&session, output).await,
-        Command::Repository(RepositoryCommand::Init) => init::repository(&session, output).await,
+        Command::Init(arguments) => init::run(session, &arguments, output).await,
+        Command::Backup(arguments) => backup::run(session, arguments, output).await,
+        Command::List(arguments) => list::run(session, &arguments, output).await,
+        Command::Show(arguments) => show::run(session, &arguments, output).await,
+        Command::Verify(arguments) => verify::run(session, arguments, output).await,
+        Command::Restore(arguments) => restore::run(session, arguments, output).await,
+        Command::Rollback(arguments) => rollback::run(session, &arguments, output).await,
+        Command::Export(arguments) => export::run(session, arguments, output).await,
+        Command::Volume(command) => volume::run(session, command, output).await,
+        Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
+        Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
+        Command::Doctor => doctor::run(session, output).await,
+        Command::Repository(RepositoryCommand::Init) => init::repository(session, output).await,
         Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -8,7 +8,7 @@ use crate::repository::MARKER;
 async fn a_missing_repository_is_never_made_silently() {
     let dir = tempfile::tempdir().unwrap();
     let location = Location::directory(dir.path().join("mnt"));
-    let error = Repository::open(&location).await.unwrap_err();
+    let error = open(&location).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
     assert!(
         error
@@ -16,32 +16,29 @@ async fn a_missing_repository_is_never_made_silently() {
             .unwrap()
             .contains("lifeboat repository init --repository")
     );
-    fs::create_dir(location.path()).unwrap();
-    let error = Repository::open(&location).await.unwrap_err();
+    fs::create_dir(location.path().unwrap()).unwrap();
+    let error = open(&location).await.unwrap_err();
     assert!(error.hint_text().unwrap().contains("is the disk mounted?"));
-    assert_eq!(fs::read_dir(location.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(location.path().unwrap()).unwrap().count(), 0);
 }
 
 /// The disk goes away between opening and writing: no second repository below its mount point.
 #[tokio::test]
 async fn a_disk_that_goes_away_is_noticed() {
     let (dir, repository) = repository().await;
-    fs::rename(repository.location().path(), dir.path().join("away")).unwrap();
+    fs::rename(root(&repository), dir.path().join("away")).unwrap();
     assert!(repository.begin("shop", &id(0)).await.is_err());
-    assert!(!repository.location().path().exists());
-    fs::create_dir(repository.location().path()).unwrap();
+    assert!(!root(&repository).exists());
+    fs::create_dir(root(&repository)).unwrap();
     let error = repository.begin("shop", &id(0)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
-    assert_eq!(
-        fs::read_dir(repository.location().path()).unwrap().count(),
-        0
-    );
+    assert_eq!(fs::read_dir(root(&repository)).unwrap().count(), 0);
 }
 
 #[tokio::test]
 async fn init_keeps_what_is_there() {
     let (dir, first) = repository().await;
-    let again = Repository::init(first.location(), moment() + chrono::TimeDelta::days(1))
+    let again = init(first.location(), moment() + chrono::TimeDelta::days(1))
         .await
         .unwrap();
     let InitOutcome::Existed(again) = again else {
@@ -49,12 +46,12 @@ async fn init_keeps_what_is_there() {
     };
     assert_eq!(again.marker(), first.marker());
     assert_eq!(first.marker().created, moment());
-    let names: Vec<_> = files(first.location().path());
+    let names: Vec<_> = files(root(&first));
     assert_eq!(names, [PathBuf::from(MARKER)], "probes stayed");
     let full = dir.path().join("full");
     fs::create_dir(&full).unwrap();
     fs::write(full.join("thesis.doc"), "").unwrap();
-    let error = Repository::init(&Location::directory(&full), moment())
+    let error = init(&Location::directory(&full), moment())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
@@ -63,22 +60,20 @@ async fn init_keeps_what_is_there() {
     fs::create_dir(&half).unwrap();
     fs::write(half.join(format!("{MARKER}#1")), "{").unwrap();
     fs::write(half.join("lifeboat-probe-00"), "1").unwrap();
-    Repository::init(&Location::directory(&half), moment())
-        .await
-        .unwrap();
+    init(&Location::directory(&half), moment()).await.unwrap();
 }
 
 #[tokio::test]
 async fn newer_and_broken_markers_are_refused() {
     let (_dir, repository) = repository().await;
-    let path = repository.location().path().join(MARKER);
+    let path = root(&repository).join(MARKER);
     let good = fs::read_to_string(&path).unwrap();
     fs::write(
         &path,
         r#"{"format": 7, "lifeboat_version": "9.1.0", "other": {}}"#,
     )
     .unwrap();
-    let error = Repository::open(repository.location()).await.unwrap_err();
+    let error = open(repository.location()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);
     assert!(
         error
@@ -94,7 +89,7 @@ async fn newer_and_broken_markers_are_refused() {
         &good[..40],
     ] {
         fs::write(&path, bad).unwrap();
-        let error = Repository::open(repository.location()).await.unwrap_err();
+        let error = open(repository.location()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged, "{bad}");
     }
 }
@@ -176,10 +171,7 @@ async fn pins_and_proofs_are_listed() {
     assert!(listed[0].pinned.is_none() && listed[0].proofs.is_empty());
     assert_eq!(listed[1].pinned.as_ref().unwrap().reason, "before the move");
     assert_eq!(listed[1].proofs, [moment()]);
-    let pin = repository
-        .location()
-        .path()
-        .join(format!("shop/{}.pin.json", id(0)));
+    let pin = root(&repository).join(format!("shop/{}.pin.json", id(0)));
     fs::write(&pin, "garbage").unwrap();
     let listed = repository.list("shop").await.unwrap();
     assert!(
@@ -198,7 +190,7 @@ async fn a_damaged_commit_is_listed_with_its_reason() {
             .await
             .unwrap();
     }
-    let root = repository.location().path();
+    let root = root(&repository);
     fs::write(root.join(format!("shop/{}.backup.json", id(0))), "{").unwrap();
     // The commit of another backup under this one's key.
     fs::copy(
@@ -227,7 +219,7 @@ async fn ten_thousand_backups_are_listed_newest_first() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let folder = repository.location().path().join("shop");
+    let folder = root(&repository).join("shop");
     let commit = fs::read_to_string(folder.join(format!("{}.backup.json", id(0)))).unwrap();
     for second in 1..10_000 {
         let id = id(second);

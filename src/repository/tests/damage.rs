@@ -49,7 +49,7 @@ async fn every_damage_to_every_object_is_found_and_named() {
     let (_dir, good) = repository().await;
     let artifacts = three();
     back_up(&good, "shop", &id(0), &artifacts).await.unwrap();
-    let objects: Vec<PathBuf> = files(good.location().path())
+    let objects: Vec<PathBuf> = files(root(&good))
         .into_iter()
         .filter(|file| file.starts_with("shop"))
         .collect();
@@ -58,16 +58,14 @@ async fn every_damage_to_every_object_is_found_and_named() {
     for (index, object) in objects.iter().enumerate() {
         for change in CHANGES {
             let copy = tempfile::tempdir().unwrap();
-            copy_tree(good.location().path(), copy.path());
+            copy_tree(root(&good), copy.path());
             let other = &objects[(index + 1) % objects.len()];
             if !damage(change, &copy.path().join(object), &copy.path().join(other)) {
                 continue;
             }
             cells += 1;
             let cell = format!("{change} {}", object.display());
-            let repository = Repository::open(&Location::directory(copy.path()))
-                .await
-                .unwrap();
+            let repository = open(&Location::directory(copy.path())).await.unwrap();
             let outcome = verify(&repository, "shop").await;
             let (python, report) = python_reader(copy.path());
             let is_commit = object.to_string_lossy().ends_with(".backup.json");
@@ -102,10 +100,7 @@ async fn every_bit_of_the_commit_counts() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let path = repository
-        .location()
-        .path()
-        .join(format!("shop/{}.backup.json", id(0)));
+    let path = root(&repository).join(format!("shop/{}.backup.json", id(0)));
     let good = fs::read(&path).unwrap();
     let commit: Commit = serde_json::from_slice(&good).unwrap();
     let mut alike = 0;
@@ -135,7 +130,7 @@ async fn an_object_too_many_is_damage() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let folder = repository.location().path().join(format!("shop/{}", id(0)));
+    let folder = root(&repository).join(format!("shop/{}", id(0)));
     for extra in [
         "extra",
         "postgres/postgres/db/more.dump.zst",
@@ -145,12 +140,12 @@ async fn an_object_too_many_is_damage() {
         let error = verify(&repository, "shop").await.unwrap_err();
         assert_eq!(error.kind(), Kind::Damaged);
         assert!(error.to_string().contains(extra), "{error}");
-        assert_eq!(python_reader(repository.location().path()).0, 13, "{extra}");
+        assert_eq!(python_reader(root(&repository)).0, 13, "{extra}");
         fs::remove_file(folder.join(extra)).unwrap();
     }
     fs::write(folder.join("SHA256SUMS.minisig"), "untrusted comment").unwrap();
     verify(&repository, "shop").await.unwrap();
-    assert_eq!(python_reader(repository.location().path()).0, 0);
+    assert_eq!(python_reader(root(&repository)).0, 0);
 }
 
 #[tokio::test]
@@ -159,7 +154,7 @@ async fn links_are_never_followed() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let root = repository.location().path();
+    let root = root(&repository);
     let outside = dir.path().join("outside");
     for victim in [
         format!("shop/{}/manifest.json", id(0)),
@@ -185,7 +180,7 @@ async fn links_are_never_followed() {
     let marker = root.join(crate::repository::MARKER);
     fs::rename(&marker, &outside).unwrap();
     std::os::unix::fs::symlink(&outside, &marker).unwrap();
-    let error = Repository::open(repository.location()).await.unwrap_err();
+    let error = open(repository.location()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Damaged);
 }
 
@@ -207,10 +202,7 @@ async fn a_file_cut_after_the_check_ends_in_an_error() {
     let backup = repository.open_backup(&entry).await.unwrap();
     let mut reader = backup.read(&backup.manifest().artifacts[0]);
     assert!(reader.next().await.unwrap().is_some());
-    let path = repository
-        .location()
-        .path()
-        .join(format!("shop/{}/volume/v.tar.zst", id(0)));
+    let path = root(&repository).join(format!("shop/{}/volume/v.tar.zst", id(0)));
     fs::OpenOptions::new()
         .write(true)
         .open(path)

@@ -106,10 +106,10 @@ async fn forged_manifests_are_damage_and_lead_nowhere() {
     for (what, change) in FORGERIES {
         let copy = tempfile::tempdir().unwrap();
         fs::write(copy.path().join("secret"), "s3cret").unwrap();
-        let root = copy.path().join("repo");
-        copy_tree(good.location().path(), &root);
-        forge(&root, change);
-        let repository = Repository::open(&Location::directory(&root)).await.unwrap();
+        let copied = copy.path().join("repo");
+        copy_tree(root(&good), &copied);
+        forge(&copied, change);
+        let repository = open(&Location::directory(&copied)).await.unwrap();
         let error = verify(&repository, "shop").await.expect_err(what);
         assert_eq!(error.kind(), Kind::Damaged, "{what}: {}", error.chain());
         let said = error.chain();
@@ -118,17 +118,17 @@ async fn forged_manifests_are_damage_and_lead_nowhere() {
             "{what}: {said}"
         );
         assert!(said.len() < 600, "{what}: {said}");
-        assert_eq!(python_reader(&root).0, 13, "{what}");
+        assert_eq!(python_reader(&copied).0, 13, "{what}");
     }
     // A forger who changes nothing is none: the digests alone do not make the failures above.
-    forge(good.location().path(), |_, _| {});
+    forge(root(&good), |_, _| {});
     verify(&good, "shop").await.unwrap();
     // Nor does a field that a later writer adds.
-    forge(good.location().path(), |m, c| {
+    forge(root(&good), |m, c| {
         both(m, c, "later", json!([1]));
     });
     verify(&good, "shop").await.unwrap();
-    assert_eq!(python_reader(good.location().path()).0, 0);
+    assert_eq!(python_reader(root(&good)).0, 0);
 }
 
 /// JSON that unpacks to more than anyone has memory for.
@@ -138,7 +138,7 @@ async fn a_bomb_does_not_go_off() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let root = repository.location().path();
+    let root = root(&repository);
     let facts = root.join(format!("shop/{}/facts.json.zst", id(0)));
     let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
     let spaces = vec![b' '; 1 << 20];
@@ -164,7 +164,7 @@ async fn a_key_that_does_not_follow_from_its_name_is_damage() {
         back_up(&repository, "shop", &id(0), &three())
             .await
             .unwrap();
-        let root = repository.location().path();
+        let root = root(&repository);
         let folder = root.join(format!("shop/{}", id(0)));
         fs::rename(folder.join("volume/empty.tar.zst"), folder.join(moved)).unwrap();
         forge(root, |m, _| {

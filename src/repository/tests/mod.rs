@@ -7,7 +7,7 @@ mod forged;
 mod removal;
 mod writing;
 
-use super::{InitOutcome, Location, Repository, Upload};
+use super::{Access, InitOutcome, Location, Repository, Upload};
 use crate::error::Result;
 use crate::manifest::{
     Artifact, BackupId, Commit, Consistency, Encoding, Facts, Manifest, ObjectRef, Sealed,
@@ -36,9 +36,24 @@ fn id(n: i64) -> BackupId {
 async fn repository() -> (TempDir, Repository) {
     let dir = tempfile::tempdir().unwrap();
     let location = Location::directory(dir.path().join("repo"));
-    let made = Repository::init(&location, moment()).await.unwrap();
+    let made = init(&location, moment()).await.unwrap();
     assert!(matches!(made, InitOutcome::Created(_)));
     (dir, made.into_repository())
+}
+
+/// Opens a repository without any credentials.
+async fn open(location: &Location) -> Result<Repository> {
+    Repository::open(location, &Access::default()).await
+}
+
+/// Makes a repository without any credentials.
+async fn init(location: &Location, now: DateTime<Utc>) -> Result<InitOutcome> {
+    Repository::init(location, &Access::default(), now).await
+}
+
+/// The directory of a repository that is in one.
+fn root(repository: &Repository) -> &Path {
+    repository.location().path().unwrap()
 }
 
 fn name(text: &str) -> ArtifactName {

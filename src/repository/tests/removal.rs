@@ -50,7 +50,7 @@ async fn the_write_order_is_the_invariant() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let root = repository.location().path();
+    let root = root(&repository);
     let changed = |file: &PathBuf| {
         let metadata = fs::metadata(root.join(file)).unwrap();
         (metadata.ctime(), metadata.ctime_nsec())
@@ -79,17 +79,17 @@ async fn the_write_order_is_the_invariant() {
 async fn a_kill_at_any_stage_leaves_a_backup_absent_or_complete() {
     let (_dir, good) = repository().await;
     back_up(&good, "shop", &id(0), &three()).await.unwrap();
-    let order = write_order(good.location().path());
+    let order = write_order(root(&good));
     for stage in 0..=order.len() {
         for staging in [false, true] {
             let copy = tempfile::tempdir().unwrap();
             let location = Location::directory(copy.path());
-            Repository::init(&location, moment()).await.unwrap();
+            init(&location, moment()).await.unwrap();
             fs::create_dir_all(copy.path().join(format!("shop/{}", id(0)))).unwrap();
             for file in &order[..stage] {
                 let target = copy.path().join(file);
                 fs::create_dir_all(target.parent().unwrap()).unwrap();
-                fs::copy(good.location().path().join(file), target).unwrap();
+                fs::copy(root(&good).join(file), target).unwrap();
             }
             // Killed in the middle of the next object.
             if let Some(next) = order.get(stage).filter(|_| staging) {
@@ -97,7 +97,7 @@ async fn a_kill_at_any_stage_leaves_a_backup_absent_or_complete() {
                 fs::create_dir_all(Path::new(&half).parent().unwrap()).unwrap();
                 fs::write(half, "half").unwrap();
             }
-            let repository = Repository::open(&location).await.unwrap();
+            let repository = open(&location).await.unwrap();
             let complete = stage == order.len();
             let listed = repository.list("shop").await.unwrap();
             assert_eq!(listed.len(), usize::from(complete), "stage {stage}");
@@ -109,7 +109,7 @@ async fn a_kill_at_any_stage_leaves_a_backup_absent_or_complete() {
                 .await
                 .unwrap();
             verify(&repository, "shop").await.unwrap();
-            let sweep = async || repository.maintain().unwrap().sweep().await.unwrap();
+            let sweep = async || repository.maintain().await.unwrap().sweep().await.unwrap();
             assert_eq!(
                 sweep().await,
                 Vec::<String>::new(),
@@ -134,7 +134,7 @@ async fn a_kill_at_any_stage_leaves_a_backup_absent_or_complete() {
 #[tokio::test]
 async fn a_sweep_touches_nothing_that_is_not_ours() {
     let (_dir, repository) = repository().await;
-    let root = repository.location().path();
+    let root = root(&repository);
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
@@ -150,7 +150,7 @@ async fn a_sweep_touches_nothing_that_is_not_ours() {
     age(root, 400);
     let before = files(root);
     assert_eq!(
-        repository.maintain().unwrap().sweep().await.unwrap(),
+        repository.maintain().await.unwrap().sweep().await.unwrap(),
         Vec::<String>::new()
     );
     let mut after = files(root);
@@ -168,6 +168,7 @@ async fn a_sweep_touches_nothing_that_is_not_ours() {
     assert!(
         repository
             .maintain()
+            .await
             .unwrap()
             .sweep()
             .await
@@ -176,7 +177,7 @@ async fn a_sweep_touches_nothing_that_is_not_ours() {
     );
     age(&half, 3);
     assert_eq!(
-        repository.maintain().unwrap().sweep().await.unwrap(),
+        repository.maintain().await.unwrap().sweep().await.unwrap(),
         [format!("shop/{}", id(9))]
     );
 }
@@ -192,14 +193,14 @@ async fn deleting_takes_the_commit_first_and_spares_pins() {
     let entry = repository.resolve("latest~1", None).await.unwrap();
     let stale = entry.clone();
     repository.pin(&entry, "", moment()).await.unwrap();
-    let maintenance = repository.maintain().unwrap();
+    let maintenance = repository.maintain().await.unwrap();
     let error = maintenance.delete(&stale).await.unwrap_err();
     assert!(error.to_string().contains("pinned"));
     assert_eq!(repository.list("shop").await.unwrap().len(), 2);
     repository.unpin(&entry).await.unwrap();
     // A folder that cannot be removed: by then the backup is no longer listed.
-    let folder = repository.location().path().join(format!("shop/{}", id(0)));
-    let away = repository.location().path().join("away");
+    let folder = root(&repository).join(format!("shop/{}", id(0)));
+    let away = root(&repository).join("away");
     fs::rename(&folder, &away).unwrap();
     fs::write(&folder, "a file in its place").unwrap();
     assert!(maintenance.delete(&entry).await.is_err());
@@ -225,8 +226,14 @@ async fn deleting_takes_the_commit_first_and_spares_pins() {
         .record_proof(&last, moment(), &json!({}))
         .await
         .unwrap();
-    repository.maintain().unwrap().delete(&last).await.unwrap();
-    assert!(!repository.location().path().join("shop").exists());
+    repository
+        .maintain()
+        .await
+        .unwrap()
+        .delete(&last)
+        .await
+        .unwrap();
+    assert!(!root(&repository).join("shop").exists());
 }
 
 #[tokio::test]
@@ -236,24 +243,25 @@ async fn nobody_prunes_under_a_writer_or_a_reader() {
         .await
         .unwrap();
     let writer = repository.begin("shop", &id(1)).await.unwrap();
-    let busy = || {
+    let busy = async || {
         repository
             .maintain()
+            .await
             .map(|_| ())
             .map_err(|error| error.kind())
     };
-    assert_eq!(busy(), Err(Kind::Busy));
+    assert_eq!(busy().await, Err(Kind::Busy));
     let entry = repository.resolve("latest", None).await.unwrap();
     let backup = repository.open_backup(&entry).await.unwrap();
     writer.abandon().await.unwrap();
-    assert_eq!(busy(), Err(Kind::Busy));
+    assert_eq!(busy().await, Err(Kind::Busy));
     let reader = backup.read(&backup.manifest().artifacts[0]);
     drop(backup);
-    assert_eq!(busy(), Err(Kind::Busy));
+    assert_eq!(busy().await, Err(Kind::Busy));
     drop(reader);
-    assert_eq!(busy(), Ok(()));
+    assert_eq!(busy().await, Ok(()));
     // A writer waits for a short prune rather than failing a night's backup.
-    let maintenance = repository.maintain().unwrap();
+    let maintenance = repository.maintain().await.unwrap();
     let releasing = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         drop(maintenance);
@@ -270,13 +278,7 @@ async fn a_read_only_disk_can_be_read() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    fs::remove_file(
-        repository
-            .location()
-            .path()
-            .join("lifeboat-repository.lock"),
-    )
-    .unwrap();
+    fs::remove_file(root(&repository).join("lifeboat-repository.lock")).unwrap();
     let bind = ["--bind", dir.path().to_str().unwrap()];
     let Some(mount) = Mount::new(dir.path(), &bind) else {
         return;
@@ -288,7 +290,7 @@ async fn a_read_only_disk_can_be_read() {
     assert!(remounted.unwrap().success());
     let verified = verify(&repository, "shop").await;
     let begun = repository.begin("shop", &id(1)).await.map(|_| ());
-    let maintained = repository.maintain().map(|_| ());
+    let maintained = repository.maintain().await.map(|_| ());
     drop(mount);
     verified.unwrap();
     assert_eq!(begun.unwrap_err().kind(), Kind::Failed);

@@ -53,7 +53,7 @@ async fn stock_tools_agree() {
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let folder = repository.location().path().join(format!("shop/{}", id(0)));
+    let folder = root(&repository).join(format!("shop/{}", id(0)));
     let check = Command::new("sha256sum")
         .args(["-c", "--strict", "SHA256SUMS"])
         .current_dir(&folder)
@@ -82,7 +82,7 @@ async fn only_the_owner_may_read() {
         .unwrap();
     let entry = repository.resolve("latest", None).await.unwrap();
     repository.pin(&entry, "why", moment()).await.unwrap();
-    let root = repository.location().path();
+    let root = root(&repository);
     for file in files(dir.path()) {
         let mode = fs::metadata(dir.path().join(&file))
             .unwrap()
@@ -154,7 +154,7 @@ async fn hostile_names_round_trip() {
         1,
         "something left the repository"
     );
-    assert_eq!(python_reader(repository.location().path()).0, 0);
+    assert_eq!(python_reader(root(&repository)).0, 0);
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn an_upload_that_ends_early_leaves_nothing() {
         .await
         .unwrap()
         .with_object_limit(1 << 20);
-    let root = repository.location().path().to_owned();
+    let root = root(&repository).to_owned();
     let before = files(&root);
     for dropped in [false, true] {
         let mut upload = writer.upload(&name("volume/v"), &[]).unwrap();
@@ -233,7 +233,7 @@ async fn only_what_is_sealed_is_committed() {
             "unfinished" => {
                 let mut upload = writer.upload(&name("volume/w"), &[]).unwrap();
                 upload.write(Bytes::from(vec![0; 2 << 20])).await.unwrap();
-                while !files(repository.location().path())
+                while !files(root(&repository))
                     .iter()
                     .any(|file| file.to_string_lossy().contains("#1"))
                 {
@@ -254,7 +254,7 @@ async fn only_what_is_sealed_is_committed() {
         assert_eq!(committed.unwrap_err().kind(), Kind::Failed, "{case}");
         assert!(repository.list("shop").await.unwrap().is_empty(), "{case}");
         assert!(
-            !repository.location().path().join("shop").exists(),
+            !root(&repository).join("shop").exists(),
             "{case}: leftovers"
         );
     }
@@ -267,7 +267,7 @@ async fn an_ambiguous_commit_is_read_back() {
         let (_a, first) = repository().await;
         back_up(&first, "shop", &id(0), &three()).await.unwrap();
         let key = format!("shop/{}.backup.json", id(0));
-        let mut commit = fs::read_to_string(first.location().path().join(&key)).unwrap();
+        let mut commit = fs::read_to_string(root(&first).join(&key)).unwrap();
         if theirs {
             commit = commit.replace("manual", "another");
         }
@@ -282,7 +282,7 @@ async fn an_ambiguous_commit_is_read_back() {
             let upload = writer.upload(&name, &[Encoding::Zstd]).unwrap();
             sealed.push(seal(&name, land(upload, bytes).await.unwrap()));
         }
-        let path = second.location().path().join(&key);
+        let path = root(&second).join(&key);
         fs::write(&path, &commit).unwrap();
         let facts = Facts(BTreeMap::from([("postgres/db".into(), json!({"rows": 3}))]));
         let committed = writer
@@ -349,14 +349,11 @@ async fn a_full_disk_fails_and_leaves_older_backups_whole() {
         return;
     };
     let location = Location::directory(dir.path().join("repo"));
-    let repository = Repository::init(&location, moment())
-        .await
-        .unwrap()
-        .into_repository();
+    let repository = init(&location, moment()).await.unwrap().into_repository();
     back_up(&repository, "shop", &id(0), &three())
         .await
         .unwrap();
-    let before = files(location.path());
+    let before = files(location.path().unwrap());
     let large = vec![1; 8 << 20];
     let error = back_up(&repository, "shop", &id(1), &[(name("volume/v"), &large)]).await;
     let error = error.unwrap_err();
@@ -367,7 +364,7 @@ async fn a_full_disk_fails_and_leaves_older_backups_whole() {
         error.chain()
     );
     assert!(error.hint_text().unwrap().contains("make room"));
-    assert_eq!(files(location.path()), before, "staging stayed");
+    assert_eq!(files(location.path().unwrap()), before, "staging stayed");
     // Full only when the description is written: artifacts land, the manifest does not.
     let writer = repository.begin("shop", &id(2)).await.unwrap();
     let upload = writer.upload(&name("volume/v"), &[Encoding::Zstd]).unwrap();
@@ -390,7 +387,7 @@ async fn a_full_disk_fails_and_leaves_older_backups_whole() {
         .await;
     assert_eq!(committed.unwrap_err().kind(), Kind::Failed);
     fs::remove_file(&fill).unwrap();
-    assert_eq!(files(location.path()), before);
+    assert_eq!(files(location.path().unwrap()), before);
     assert_eq!(repository.list("shop").await.unwrap().len(), 1);
     verify(&repository, "shop").await.unwrap();
 }
