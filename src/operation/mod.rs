@@ -7,6 +7,7 @@ pub mod backup;
 mod capture;
 pub mod catalog;
 pub mod context;
+pub mod copy;
 mod dependencies;
 pub mod doctor;
 pub mod export;

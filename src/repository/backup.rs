@@ -21,12 +21,14 @@ const DECODED: u64 = 256 << 20;
 /// A backup whose commit, `SHA256SUMS` and manifest agree. Pruning waits while it is open.
 #[derive(Debug)]
 pub struct Backup {
-    store: Store,
-    folder: String,
+    pub(super) store: Store,
+    pub(super) folder: String,
     commit: Commit,
+    /// The commit as it is stored.
+    pub(super) commit_bytes: Bytes,
     manifest: Manifest,
-    sums: Sums,
-    sizes: BTreeMap<String, u64>,
+    pub(super) sums: Sums,
+    pub(super) sizes: BTreeMap<String, u64>,
     /// How the folder differs from what was written, as far as a listing tells.
     unlike: Vec<Damage>,
     lease: Arc<Lease>,
@@ -104,6 +106,7 @@ impl Repository {
             store: self.store.clone(),
             folder,
             commit,
+            commit_bytes: bytes,
             manifest,
             sums,
             sizes,
@@ -198,12 +201,13 @@ impl Backup {
 
     /// Reads an artifact's stored bytes, through all of its objects.
     pub fn read(&self, artifact: &Artifact) -> ArtifactReader {
-        ArtifactReader::new(
-            self.store.clone(),
-            &self.folder,
-            artifact.objects.clone(),
-            Arc::clone(&self.lease),
-        )
+        self.read_objects(artifact.objects.clone())
+    }
+
+    /// Reads objects one after another.
+    pub(super) fn read_objects(&self, objects: Vec<ObjectRef>) -> ArtifactReader {
+        let lease = Arc::clone(&self.lease);
+        ArtifactReader::new(self.store.clone(), &self.folder, objects, lease)
     }
 
     /// That the folder holds exactly the objects that were written, artifacts with their sizes.
@@ -237,9 +241,7 @@ impl Backup {
                 size: self.sizes.get(key).copied().unwrap_or_default(),
                 sha256: self.sums.get(key).unwrap_or_default().to_owned(),
             };
-            let lease = Arc::clone(&self.lease);
-            let mut reader =
-                ArtifactReader::new(self.store.clone(), &self.folder, vec![object], lease);
+            let mut reader = self.read_objects(vec![object]);
             report.objects += 1;
             loop {
                 match reader.next().await {

@@ -11,6 +11,7 @@
 //! | `upload`, `writer` | writing a backup: artifacts, then its description, then the commit |
 //! | `catalog`, `cache`, `pin` | which backups there are, and what is written beside them |
 //! | `backup`, `reader` | reading one, every byte checked |
+//! | `copy` | bringing one from another repository |
 //! | `delete` | removing backups, and what dead writers have left |
 //!
 //! It knows names, sizes and digests, never what the bytes mean, and it is the only module that
@@ -22,6 +23,7 @@ mod bucket;
 mod cache;
 mod catalog;
 mod check;
+mod copy;
 mod delete;
 mod folder;
 mod layout;
@@ -41,6 +43,7 @@ mod tests;
 pub use access::Access;
 pub use backup::{Backup, Damage, Report};
 pub use catalog::Entry;
+pub use copy::Copied;
 pub use delete::{Deletion, Maintenance};
 pub use layout::{MARKER, object_key};
 pub use location::{BucketAddress, Location, Scheme};

@@ -74,6 +74,11 @@ impl ArtifactReader {
         }
     }
 
+    /// The key of the object at hand.
+    pub(super) fn key(&self) -> Option<String> {
+        self.objects.front().map(|object| object.key.clone())
+    }
+
     /// Asks for the next chunks of the object, as many as may be on their way.
     fn ask(&mut self, object: &ObjectRef) {
         let (chunk, most) = self.store.reading();

@@ -8,7 +8,7 @@ use super::layout::{
 };
 use super::lease::Lease;
 use super::sums::{Sums, digest};
-use super::upload::{OBJECT_LIMIT, Target, Upload};
+use super::upload::{Keys, OBJECT_LIMIT, Target, Upload};
 use crate::error::{Error, OrFail, Result};
 use crate::manifest::{BackupId, Commit, Encoding, Facts, Manifest, Sealed};
 use crate::stack::ArtifactName;
@@ -104,8 +104,7 @@ impl BackupWriter {
     pub fn upload(&self, artifact: &ArtifactName, encodings: &[Encoding]) -> Result<Upload> {
         let target = Target {
             backup: self.folder.clone(),
-            artifact: artifact.clone(),
-            encodings: encodings.to_vec(),
+            keys: Keys::Of(artifact.clone(), encodings.to_vec()),
             object_limit: self.object_limit,
         };
         Upload::start(&self.repository.store, target, &self.workers)

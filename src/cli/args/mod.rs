@@ -89,7 +89,9 @@ pub(super) enum Command {
     Unpin(Chosen),
     /// Check engine, sources, repositories, clock and schedules
     Doctor,
-    /// Make a repository
+    /// Bring a backup into another repository; what is there and right is not sent again
+    Copy(Copy),
+    /// Make, list, describe and check repositories
     #[command(subcommand)]
     Repository(RepositoryCommand),
     /// Print completions for a shell
@@ -107,8 +109,27 @@ pub(super) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum RepositoryCommand {
-    /// Make the repository, unless it is there
+    /// Make the repository, unless it is there; finds out what its store does and records it
     Init,
+    /// List the repositories that are configured or named, and whether they can be reached
+    Ls,
+    /// Show what the repository says about itself, and what it holds
+    Info,
+    /// Check that it can be written, and that every backup's description and objects are in place
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Copy {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+    /// The repository that gets it: a name from lifeboat.toml or an address
+    #[arg(long, value_name = "R")]
+    pub to: String,
+    /// Print what would be done
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

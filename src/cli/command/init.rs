@@ -93,23 +93,6 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn repository(session: &Session, output: &Output) -> Result<ExitCode> {
-    let location = session.location()?;
-    let (text, created) = match Repository::init(&location, &session.access, now()).await? {
-        InitOutcome::Created(_) => (format!("made the repository {location}"), true),
-        InitOutcome::Existed(_) => (
-            format!("the repository {location} is there already, as it was"),
-            false,
-        ),
-    };
-    output.result(
-        "repository",
-        &json!({ "repository": location.to_string(), "created": created }),
-        &text,
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
 fn config(url: &str, stacks: &[(String, Vec<SourceService>)]) -> String {
     let mut text = format!(
         "# What each key means: docs/configuration.md\n\n[repository.local]\nurl = {}\n",

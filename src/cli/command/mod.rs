@@ -1,12 +1,14 @@
 //! One file a command: arguments to a request, the operation, its report to text or JSON.
 
 mod backup;
+mod copy;
 mod doctor;
 mod export;
 mod init;
 mod list;
 mod manual;
 mod pin;
+mod repository;
 mod restore;
 mod rollback;
 mod show;
@@ -47,7 +49,11 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
         Command::Doctor => doctor::run(session, output).await,
-        Command::Repository(RepositoryCommand::Init) => init::repository(session, output).await,
+        Command::Copy(arguments) => copy::run(session, arguments, output).await,
+        Command::Repository(RepositoryCommand::Init) => repository::init(session, output).await,
+        Command::Repository(RepositoryCommand::Ls) => repository::ls(session, output).await,
+        Command::Repository(RepositoryCommand::Info) => repository::info(session, output).await,
+        Command::Repository(RepositoryCommand::Check) => repository::check(session, output).await,
         Command::Completions { .. } | Command::Man { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -47,15 +47,27 @@ enum Step {
 pub(super) struct Target {
     /// The backup's folder.
     pub backup: String,
-    pub artifact: ArtifactName,
-    pub encodings: Vec<Encoding>,
+    pub keys: Keys,
     pub object_limit: u64,
 }
 
+/// What the objects are called.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// As an artifact's name has it.
+    Of(ArtifactName, Vec<Encoding>),
+    /// This one; there is no second.
+    One(String),
+}
+
 impl Target {
-    /// The key of the artifact's object `index`, relative to the backup's folder.
+    /// The key of the object `index`, relative to the backup's folder.
     fn key(&self, index: usize) -> Result<String> {
-        let key = object_key(&self.artifact, &self.encodings, index);
+        let key = match &self.keys {
+            Keys::Of(artifact, encodings) => object_key(artifact, encodings, index),
+            Keys::One(key) if index == 0 => key.clone(),
+            Keys::One(key) => return Err(Error::failed(format!("{key} grew over its size"))),
+        };
         check_length(&self.backup, &key)?;
         Ok(key)
     }
