@@ -15,11 +15,13 @@ demo-down: ## remove what the demo made
 test: .toolchain ## set the lab up and run every test
 	$(LAB) up
 	$(LAB) programs
+	$(LAB) stores
 	eval "$$($(LAB) env)" && tests/run
 
 soak: .toolchain ## the same tests with bigger numbers
 	$(LAB) up
 	$(LAB) programs
+	$(LAB) stores
 	eval "$$($(LAB) env)" && LIFEBOAT_SOAK=1 PROPTEST_CASES=20000 tests/run
 
 bench: target/release/lifeboat ## measure; one workload with W=dump
