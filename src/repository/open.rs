@@ -181,21 +181,25 @@ impl Repository {
 /// known before a person gives up.
 const FIRST_ANSWER: Duration = Duration::from_secs(45);
 
+/// For how long a first request that fails is tried again.
+const FIRST_TRIES: Duration = Duration::from_secs(20);
+
 /// The marker, if there is one.
 async fn first_answer(store: &Store, access: &Access) -> Result<Option<bytes::Bytes>> {
-    let limit = match store {
+    let bucket = match store {
         Store::Folder(_) => return store.get(MARKER).await,
-        Store::Bucket(_) => FIRST_ANSWER.min(access.patience + access.request_timeout),
+        Store::Bucket(bucket) => bucket.hasty(FIRST_TRIES),
     };
+    let limit = FIRST_ANSWER.min(access.patience + access.request_timeout);
     let late = || {
         Error::failed(format!(
             "{} has not answered within {} seconds",
             store.shown(""),
             limit.as_secs()
         ))
-        .hint("are the endpoint and the credentials set? docs/configuration.md lists the variables")
+        .hint("are the endpoint and the credentials set? docs/stores.md lists the variables")
     };
-    tokio::time::timeout(limit, store.get(MARKER))
+    tokio::time::timeout(limit, bucket.get(MARKER))
         .await
         .unwrap_or_else(|_| Err(late()))
 }

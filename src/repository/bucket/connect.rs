@@ -164,10 +164,15 @@ fn from_connection_string(mut builder: MicrosoftAzureBuilder, text: &str) -> Mic
 }
 
 fn gcs(bucket: &str, access: &Access) -> Result<Clients> {
+    // The key may name another endpoint: that of an emulator.
+    let files = ["GOOGLE_SERVICE_ACCOUNT", "GOOGLE_APPLICATION_CREDENTIALS"];
+    let files = files.iter().filter_map(|name| access.variable(name));
+    let keys = files.filter_map(|path| std::fs::read_to_string(path).ok());
+    let key = access.variable("GOOGLE_SERVICE_ACCOUNT_KEY");
     let plain = is_plain(access, &["GOOGLE_BASE_URL"])
-        || access
-            .variable("GOOGLE_SERVICE_ACCOUNT_KEY")
-            .is_some_and(|key| key.contains("\"http://"));
+        || keys
+            .chain(key.map(str::to_owned))
+            .any(|key| key.contains("\"http://"));
     let mut builder = GoogleCloudStorageBuilder::new();
     for (key, value) in named(access, "google_") {
         builder = builder.with_config(key, value);

@@ -24,11 +24,12 @@ pub(super) fn meaning(error: &object_store::Error) -> Meaning {
         E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Meaning::Exists,
         E::Generic { .. } => {
             let text = chain(error);
+            let never_sent = text.contains("builder error");
             let client_side = text.contains("status code: 4")
                 && !["status code: 408", "status code: 429"]
                     .iter()
                     .any(|passing| text.contains(passing));
-            match client_side {
+            match client_side || never_sent {
                 true => Meaning::Final,
                 false => Meaning::Passing,
             }

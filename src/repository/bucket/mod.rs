@@ -96,6 +96,14 @@ impl Bucket {
         })
     }
 
+    /// The same, but less patient.
+    pub(super) fn hasty(&self, patience: Duration) -> Self {
+        Self {
+            patience: self.patience.min(patience),
+            ..self.clone()
+        }
+    }
+
     /// Says that the store creates what exists already, so that this has to be looked at before.
     pub(super) fn overwrites(&self) {
         self.refuses_second.store(false, Ordering::Relaxed);
