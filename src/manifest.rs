@@ -117,6 +117,9 @@ pub struct Manifest {
     pub reasons: Vec<String>,
     /// What could not be learned or was left out, without making the backup partial.
     pub notes: Vec<String>,
+    /// Whether names of databases and volumes are hidden: the facts, which are encrypted, say what they stand for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden_names: bool,
     /// The stored streams, in the order of their names.
     pub artifacts: Vec<Artifact>,
 }
@@ -255,6 +258,24 @@ impl Sealed {
 /// artifact's name), opaque to everything but the source that wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Facts(pub BTreeMap<String, serde_json::Value>);
+
+impl Facts {
+    /// Where what hidden names stand for is kept: real names by hidden ones. No artifact is called so.
+    pub const NAMES: &'static str = "names";
+    /// Where the manifest's notes and reasons are kept, where it is not to say them. No artifact is called so.
+    pub const REMARKS: &'static str = "remarks";
+}
+
+/// What [`Facts::REMARKS`] holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remarks {
+    /// As in the manifest.
+    pub only: Vec<String>,
+    /// As in the manifest.
+    pub reasons: Vec<String>,
+    /// As in the manifest.
+    pub notes: Vec<String>,
+}
 
 impl Commit {
     /// The commit of the backup that `manifest` describes, whose `SHA256SUMS` has this digest.

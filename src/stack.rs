@@ -207,6 +207,24 @@ impl ArtifactName {
         }
     }
 
+    /// The artifact under a name that says nothing, made of `random`: databases, volumes and folders have names of
+    /// their own; of the others the service says all.
+    #[must_use]
+    pub fn hidden(&self, random: &[u8; 8]) -> Self {
+        let hidden = format!("hidden-{:016x}", u64::from_be_bytes(*random));
+        match self {
+            Self::Database { service, .. } => Self::Database {
+                service: service.clone(),
+                database: hidden,
+            },
+            Self::Volume { .. } => Self::Volume { name: hidden },
+            Self::Bind { .. } => Self::Bind {
+                path: format!("/{hidden}"),
+            },
+            Self::Globals { .. } | Self::Redis { .. } => self.clone(),
+        }
+    }
+
     /// Whether `pattern` names this artifact or a folder of it: `postgres`, `postgres/db1/db/app`,
     /// and for convenience a bare database name.
     pub fn matches(&self, pattern: &str) -> bool {

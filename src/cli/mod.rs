@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod confirm;
 mod environment;
+mod keys;
 mod output;
 mod progress;
 mod session;

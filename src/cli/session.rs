@@ -2,6 +2,7 @@
 
 use super::args::Global;
 use super::environment;
+use super::keys;
 use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
 use crate::error::{Error, Kind, Result, nearest};
@@ -25,6 +26,8 @@ pub(super) struct Session {
     pub(super) named: Vec<String>,
     /// How buckets are reached.
     pub(super) access: Access,
+    /// `--identity`, each of them.
+    identities: Vec<PathBuf>,
     /// What is run next to volumes.
     helper: HelperProgram,
     cancel: CancellationToken,
@@ -55,6 +58,7 @@ impl Session {
             helper: HelperProgram::new(helper),
             loaded: config::load(&search, &environment::variable)?,
             named,
+            identities: global.identity.clone(),
             access: environment::access()?,
             cancel: cancel_on_signals(),
         })
@@ -131,21 +135,35 @@ impl Session {
 
     /// The repository, opened.
     pub(super) async fn repository(&self) -> Result<Repository> {
-        Repository::open(&self.location()?, &self.access).await
+        let repository = Repository::open(&self.location()?, &self.access).await?;
+        self.with_keys(repository, &[])
+    }
+
+    /// The repository with the keys at hand: `--identity`, `LIFEBOAT_IDENTITY`, `LIFEBOAT_PASSPHRASE`, the
+    /// configuration's; and `recipients`, or the configuration's, for new backups.
+    fn with_keys(&self, repository: Repository, recipients: &[String]) -> Result<Repository> {
+        let config = &self.loaded.config;
+        Ok(repository
+            .with_keys(keys::keys(&self.identities, config)?)
+            .with_protection(keys::protection(recipients, config)?))
     }
 
     /// Every repository that is named, opened; and by address those that cannot be, with the reason. One that is
-    /// out of reach must not keep the others from their backup.
+    /// out of reach must not keep the others from their backup. New backups are encrypted to `recipients`, or to the
+    /// configuration's.
     ///
     /// # Errors
     /// Where none can be opened, and where an address is wrong.
-    pub(super) async fn repositories(&self) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
+    pub(super) async fn repositories(
+        &self,
+        recipients: &[String],
+    ) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
         let locations = self.locations()?;
         let access = self.access.clone().for_lanes(locations.len());
         let (mut opened, mut unreachable) = (Vec::new(), Vec::new());
         for location in locations {
             match Repository::open(&location, &access).await {
-                Ok(repository) => opened.push(repository),
+                Ok(repository) => opened.push(self.with_keys(repository, recipients)?),
                 Err(error) if error.kind() == Kind::Usage => return Err(error),
                 Err(error) => unreachable.push((location.to_string(), error)),
             }

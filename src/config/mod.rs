@@ -22,9 +22,57 @@ pub struct Config {
     /// `[repository.NAME]`.
     #[serde(default)]
     pub repository: BTreeMap<String, RepositoryConfig>,
+    /// `[encryption]`.
+    #[serde(default)]
+    pub encryption: EncryptionConfig,
+    /// `[signature]`.
+    #[serde(default)]
+    pub signature: SignatureConfig,
     /// `[stack.NAME]`.
     #[serde(default)]
     pub stack: BTreeMap<String, StackConfig>,
+}
+
+/// `[encryption]`: who new backups are encrypted to, and who opens them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionConfig {
+    /// Public keys: `age1…`, `ssh-ed25519 …`, `ssh-rsa …`.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// A file of public keys, one a line.
+    pub recipients_file: Option<PathBuf>,
+    /// A passphrase, in the place of keys.
+    pub passphrase: Option<SecretRef>,
+    /// A private key, for machines that restore.
+    pub identity: Option<IdentityRef>,
+    /// Whether the names of databases and volumes are hidden, too.
+    #[serde(default)]
+    pub hide_names: bool,
+}
+
+/// Where a private key is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum IdentityRef {
+    /// An environment variable of the lifeboat process.
+    Env(String),
+    /// A file.
+    File(PathBuf),
+    /// A program that prints it, with its arguments.
+    Command(Vec<String>),
+}
+
+/// `[signature]`: who signs new backups, and whose signature is wanted.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignatureConfig {
+    /// Where minisign's secret key is.
+    pub secret_key: Option<SecretRef>,
+    /// Where its password is, if it has one.
+    pub password: Option<SecretRef>,
+    /// The public key whose signature every backup must have to be trusted.
+    pub public_key: Option<String>,
 }
 
 /// `[repository.NAME]`.

@@ -11,7 +11,7 @@ use super::sources::{SourcesByStack, find_stack, source_services};
 use super::step::Step;
 use crate::docker::lock::StackLock;
 use crate::docker::quiesce::{Quiesced, Standstill};
-use crate::error::{Error, Result};
+use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Commit, Facts};
 use crate::repository::{Entry, Repository};
@@ -161,6 +161,10 @@ pub(super) async fn under_lock(
     });
     let previous = previous_sizes(request.repositories.first(), &stack.name).await;
     let stack_json = context.engine()?.describe(stack).await?;
+    let lanes = Lanes::begin(&request.repositories, &stack.name, id).await?;
+    let hidden = lanes
+        .protection()
+        .is_some_and(|protection| protection.hide_names && protection.recipients.is_some());
     let mut run = Run {
         context,
         request,
@@ -168,9 +172,13 @@ pub(super) async fn under_lock(
         stack,
         stack_json,
         id,
-        sources: planned,
         previous,
-        lanes: Lanes::begin(&request.repositories, &stack.name, id).await?,
+        names: match hidden {
+            true => hidden_names(&planned)?,
+            false => BTreeMap::new(),
+        },
+        sources: planned,
+        lanes,
         observer,
         started: context.now(),
         sealed: Vec::new(),
@@ -190,11 +198,6 @@ pub(super) async fn under_lock(
         run.give_up().await;
     }
     result?;
-    let commit = run
-        .lanes
-        .committed()
-        .cloned()
-        .ok_or_else(|| Error::failed("the backup was not committed"))?;
     if request.pin {
         for repository in run.lanes.holders() {
             let entry = repository.resolve(id.as_str(), Some(&stack.name)).await?;
@@ -203,21 +206,45 @@ pub(super) async fn under_lock(
                 .await?;
         }
     }
+    if let Some(error) = run.not_resumed.take() {
+        return Err(error.while_doing(format!("the backup {id} is there, but")));
+    }
+    finished(run, request).map(|finished| BackupReport::Done(Box::new(finished)))
+}
+
+/// Who has the backup, and what is to be said about it.
+fn finished(run: Run<'_>, request: &BackupRequest) -> Result<Finished> {
+    let commit = run
+        .lanes
+        .committed()
+        .cloned()
+        .ok_or_else(|| Error::failed("the backup was not committed"))?;
     let mut repositories = run.lanes.into_report();
     repositories.extend(request.unreachable.iter().map(|(address, error)| Stored {
         repository: address.clone(),
         failed: Some(again(error)),
     }));
-    if let Some(error) = run.not_resumed {
-        return Err(error.while_doing(format!("the backup {id} is there, but")));
-    }
-    Ok(BackupReport::Done(Box::new(Finished {
+    Ok(Finished {
         commit,
         repositories,
         duration: Duration::ZERO,
         missing: run.missing,
         warnings: run.warnings,
-    })))
+    })
+}
+
+/// A name that says nothing for every database, volume and folder.
+fn hidden_names(planned: &[Planned]) -> Result<BTreeMap<ArtifactName, ArtifactName>> {
+    let mut names = BTreeMap::new();
+    for one in planned {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).or_fail(|| "the system gives no random bytes")?;
+        let hidden = one.name.hidden(&random);
+        if hidden != one.name {
+            names.insert(one.name.clone(), hidden);
+        }
+    }
+    Ok(names)
 }
 
 /// Steps between stopping containers and starting them again.

@@ -10,9 +10,9 @@ use super::recipe;
 use super::sources::{SourceOptions, some_image};
 use super::step::Step;
 use crate::docker::quiesce::Standstill;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, OrFail, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{Artifact, BackupId, Encoding, FORMAT, Facts, Manifest, Sealed};
+use crate::manifest::{Artifact, BackupId, Encoding, FORMAT, Facts, Manifest, Remarks, Sealed};
 use crate::pipeline::{SealOptions, seal};
 use crate::source::Capture;
 use crate::stack::{ArtifactName, Stack};
@@ -37,6 +37,8 @@ pub(super) struct Run<'a> {
     pub sources: Vec<Planned>,
     pub previous: BTreeMap<ArtifactName, (u64, u64)>,
     pub lanes: Lanes,
+    /// What artifacts are called in the repositories, where that is not their own name.
+    pub names: BTreeMap<ArtifactName, ArtifactName>,
     pub observer: &'a dyn Observer,
     pub started: DateTime<Utc>,
     pub sealed: Vec<Sealed>,
@@ -92,6 +94,8 @@ enum Captured {
 
 /// An artifact in the repository.
 struct Landed {
+    /// Its own name, also where the repository has it under another one.
+    name: ArtifactName,
     sealed: Sealed,
     facts: serde_json::Value,
     notes: Vec<String>,
@@ -170,6 +174,7 @@ impl Run<'_> {
             seconds: begun.elapsed().as_secs_f64(),
         });
         Ok(Landed {
+            name: name.clone(),
             sealed,
             facts,
             notes,
@@ -184,9 +189,10 @@ impl Run<'_> {
 
     /// Takes note of an artifact that landed.
     fn take(&mut self, landed: Landed) {
-        let name = landed.sealed.artifact().name.clone();
+        let public = &landed.sealed.artifact().name;
+        self.facts.0.insert(public.to_string(), landed.facts);
+        let name = landed.name;
         let raw_size = landed.sealed.artifact().raw_size;
-        self.facts.0.insert(name.to_string(), landed.facts);
         self.sealed.push(landed.sealed);
         let mut notes = landed.notes;
         if let Some((previous, _)) = self.previous.get(&name)
@@ -213,9 +219,18 @@ impl Run<'_> {
             incoming: capture.incoming(),
             level: self.level(),
             threads: THREADS,
+            recipients: self
+                .lanes
+                .protection()
+                .and_then(|protection| protection.recipients.clone()),
         };
-        let encoding = vec![Encoding::Zstd];
-        let mut upload = self.lanes.upload(capture.name(), &encoding)?;
+        let mut encoding = vec![Encoding::Zstd];
+        if options.recipients.is_some() {
+            encoding.push(Encoding::Age);
+        }
+        let public = self.names.get(capture.name()).unwrap_or(capture.name());
+        let public = public.clone();
+        let mut upload = self.lanes.upload(&public, &encoding)?;
         let (mut input, mut output) = seal(&options, capture.inspector())?;
         let artifact = capture.name().to_string();
         let mut ended = false;
@@ -252,7 +267,7 @@ impl Run<'_> {
                 return Err(said.unwrap_or(error));
             }
         };
-        let name = capture.name().clone();
+        let name = public;
         let media_type = capture.media_type().to_owned();
         let method = capture.method().map(str::to_owned);
         let ended = match capture.finish(measured.inspection.facts).await {
@@ -315,7 +330,7 @@ impl Run<'_> {
                 self.missing.join("; ")
             )));
         }
-        let manifest = Manifest {
+        let mut manifest = Manifest {
             format: FORMAT,
             backup: self.id.clone(),
             stack: self.stack.name.clone(),
@@ -329,17 +344,61 @@ impl Run<'_> {
             only: self.request.only.clone(),
             reasons: self.missing.clone(),
             notes: self.notes.clone(),
+            hidden_names: !self.names.is_empty(),
             artifacts: self
                 .sealed
                 .iter()
                 .map(|sealed| sealed.artifact().clone())
                 .collect(),
         };
+        let encrypted = self
+            .lanes
+            .protection()
+            .is_some_and(|protection| protection.recipients.is_some());
+        if encrypted {
+            self.withdraw(&mut manifest)?;
+        }
         Ok(Ready {
             recipe: recipe::restore_md(&manifest),
             manifest,
             sealed: std::mem::take(&mut self.sealed),
         })
+    }
+
+    /// Moves out of a manifest that everybody may read what could tell of the content, and into the facts.
+    fn withdraw(&mut self, manifest: &mut Manifest) -> Result<()> {
+        let remarks = Remarks {
+            only: std::mem::take(&mut manifest.only),
+            reasons: std::mem::take(&mut manifest.reasons),
+            notes: std::mem::take(&mut manifest.notes),
+        };
+        if !remarks.reasons.is_empty() {
+            let count = remarks.reasons.len();
+            manifest.reasons = vec![format!(
+                "{count} parts are missing; the facts say which, and why"
+            )];
+        }
+        if !remarks.only.is_empty() {
+            // That it is not all of the stack has to be seen; what it is, its artifacts' names say.
+            let artifacts = manifest.artifacts.iter();
+            manifest.only = artifacts
+                .map(|artifact| artifact.name.to_string())
+                .collect();
+        }
+        if remarks != Remarks::default() {
+            let value = serde_json::to_value(&remarks).or_fail(|| "cannot write the remarks")?;
+            self.facts.0.insert(Facts::REMARKS.to_owned(), value);
+        }
+        if !self.names.is_empty() {
+            let names: BTreeMap<String, String> = self
+                .names
+                .iter()
+                .map(|(real, public)| (public.to_string(), real.to_string()))
+                .collect();
+            let value = serde_json::to_value(&names).or_fail(|| "cannot write the names")?;
+            self.facts.0.insert(Facts::NAMES.to_owned(), value);
+        }
+        Ok(())
     }
 
     /// After a failure: ends what still runs in the containers under this run's name.

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::manifest::{BackupId, Commit, Encoding, Facts, Manifest, ObjectRef, Sealed};
-use crate::repository::{BackupWriter, Repository, Upload};
+use crate::repository::{BackupWriter, Protection, Repository, Upload};
 use crate::stack::ArtifactName;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
@@ -76,6 +76,11 @@ impl Lanes {
         let mut lanes = Self(join_all(begun).await);
         lanes.check()?;
         Ok(lanes)
+    }
+
+    /// How the backup is encrypted: alike in all of them, since its bytes are made once.
+    pub(super) fn protection(&self) -> Option<&Protection> {
+        self.0.first().map(|lane| lane.repository.protection())
     }
 
     /// That there is a repository left.

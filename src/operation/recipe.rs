@@ -2,7 +2,7 @@
 //!
 //! It stays readable where the rest is encrypted, so it names artifacts, keys and sizes only: no table, owner or count.
 
-use crate::manifest::{Artifact, Manifest};
+use crate::manifest::{Artifact, Encoding, Manifest};
 use crate::stack::{ArtifactName, SourceKind};
 use std::fmt::Write as _;
 
@@ -22,6 +22,20 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
     if !manifest.complete {
         text.push_str(
             "\nThis backup is partial; `reasons` in manifest.json say what is missing.\n",
+        );
+    }
+    let encrypted = |artifact: &Artifact| artifact.encoding.last() == Some(&Encoding::Age);
+    let is_encrypted = manifest.artifacts.iter().any(encrypted);
+    if is_encrypted {
+        text.push_str(
+            "\nIt is encrypted with [age](https://age-encryption.org). `IDENTITY` is the file with the private key; where it was\n\
+             encrypted to a passphrase, leave `--identity \"$IDENTITY\"` out, and age asks for it.\n",
+        );
+    }
+    if manifest.hidden_names {
+        text.push_str(
+            "\nNames of databases, volumes and folders are hidden. `names` in the facts says what they stand for:\n\n\
+             ```sh\nage --decrypt --identity \"$IDENTITY\" facts.json.zst.age | zstd -dc\n```\n",
         );
     }
     let mut step = 2;
@@ -74,10 +88,12 @@ pub(super) fn restore_md(manifest: &Manifest) -> String {
         );
         step += 1;
     }
-    text.push_str(
+    let suffix = if is_encrypted { ".age" } else { "" };
+    let _ = write!(
+        text,
         "\n## What is in this folder\n\n\
-         `manifest.json` says what each artifact is, where it came from and how large it is; `facts.json.zst` what was\n\
-         counted in it (rows, sequences, extensions), for comparison after a restore; `stack.json.zst` how the engine\n\
+         `manifest.json` says what each artifact is, where it came from and how large it is; `facts.json.zst{suffix}` what was\n\
+         counted in it (rows, sequences, extensions), for comparison after a restore; `stack.json.zst{suffix}` how the engine\n\
          described the stack.\n",
     );
     text
@@ -141,7 +157,11 @@ fn decode(artifact: &Artifact) -> String {
         .iter()
         .map(|object| object.key.as_str())
         .collect();
-    format!("cat {} | zstd -dc", keys.join(" "))
+    let decrypt = match artifact.encoding.last() {
+        Some(Encoding::Age) => " | age --decrypt --identity \"$IDENTITY\"",
+        _ => "",
+    };
+    format!("cat {}{decrypt} | zstd -dc", keys.join(" "))
 }
 
 /// A name from outside on one line of Markdown, outside code.

@@ -171,6 +171,7 @@ struct Restoring<'a> {
 impl Restoring<'_> {
     /// Makes the plan and, under a lock, carries it out.
     async fn run(&self, lock: Option<&StackLock>) -> Result<RestoreReport> {
+        self.backup.check_keys(self.selected).await?;
         let facts = self.backup.facts().await?;
         if self.request.only.is_empty() {
             // Whoever wants some artifacts can have them; the whole backup is only whole with everything.

@@ -1,9 +1,12 @@
 //! The two ends of a worker thread: [`Input`], where bytes are pushed, and [`Output`], where they
 //! come out.
 
+use super::encryption::Recipients;
 use super::inspector::Inspection;
 use crate::error::{Error, Kind, Result};
+use age::stream::StreamWriter;
 use bytes::Bytes;
+use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -34,10 +37,11 @@ enum Piece {
 }
 
 /// How the worker ended, for both halves to read: set before its queues close.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 struct Verdict(Arc<OnceLock<std::result::Result<(), Failure>>>);
 
 /// What is needed to make the same error twice, once for each half.
+#[derive(Debug)]
 struct Failure {
     kind: Kind,
     message: String,
@@ -116,6 +120,7 @@ impl Input {
 }
 
 /// Where a stream comes out.
+#[derive(Debug)]
 pub struct Output {
     bytes: mpsc::Receiver<Bytes>,
     verdict: Verdict,
@@ -146,31 +151,112 @@ impl Pieces {
     }
 }
 
-/// What a worker writes to; nowhere, where only its verdict is wanted.
-pub(super) struct Outlet(Option<mpsc::Sender<Bytes>>);
+/// What a worker writes to.
+pub(super) enum Outlet {
+    /// Only its verdict is wanted.
+    Nowhere,
+    /// As it is.
+    Plain(Queue),
+    /// Encrypted on its way.
+    Sealed(Box<StreamWriter<Queue>>),
+}
+
+/// The queue to the other half.
+pub(super) struct Queue {
+    sender: mpsc::Sender<Bytes>,
+    /// Encrypted bytes that wait until they are a piece.
+    waiting: Vec<u8>,
+    sent: u64,
+}
+
+impl Queue {
+    fn give(&mut self, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.sent += bytes.len() as u64;
+        self.sender
+            .blocking_send(bytes)
+            .map_err(|_| output_dropped())
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.waiting.extend_from_slice(bytes);
+        if self.waiting.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let full = std::mem::replace(&mut self.waiting, Vec::with_capacity(PIECE));
+        self.give(Bytes::from(full)).map_err(io::Error::other)
+    }
+}
 
 impl Outlet {
-    pub(super) fn is_wanted(&self) -> bool {
-        self.0.is_some()
-    }
-
-    pub(super) fn write(&self, bytes: Bytes) -> Result<()> {
-        match &self.0 {
-            Some(queue) if !bytes.is_empty() => {
-                queue.blocking_send(bytes).map_err(|_| output_dropped())
-            }
-            _ => Ok(()),
+    fn keeps_open(&self) -> Option<mpsc::Sender<Bytes>> {
+        match self {
+            Self::Plain(queue) => Some(queue.sender.clone()),
+            Self::Nowhere | Self::Sealed(_) => None,
         }
     }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Nowhere)
+    }
+
+    /// Encrypts what is written from now on.
+    pub(super) fn sealed(self, recipients: &Recipients) -> Result<Self> {
+        match self {
+            Self::Plain(queue) => Ok(Self::Sealed(Box::new(recipients.wrap(queue)?))),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: Bytes) -> Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::Plain(queue) => queue.give(bytes),
+            Self::Sealed(writer) => writer.write_all(&bytes).map_err(unwrapped),
+        }
+    }
+
+    /// Ends what was written, and says how many bytes went out.
+    pub(super) fn finish(self) -> Result<u64> {
+        match self {
+            Self::Nowhere => Ok(0),
+            Self::Plain(queue) => Ok(queue.sent),
+            Self::Sealed(writer) => {
+                let mut queue = writer.finish().map_err(unwrapped)?;
+                queue.flush().map_err(unwrapped)?;
+                Ok(queue.sent)
+            }
+        }
+    }
+}
+
+/// lifeboat's own error out of one that had to pass as an input or output error.
+fn unwrapped(error: io::Error) -> Error {
+    error
+        .downcast::<Error>()
+        .unwrap_or_else(|error| Error::failed("cannot encrypt").caused_by(error))
 }
 
 /// Starts a worker whose output is made of what it writes.
 pub(super) fn through<F>(work: F) -> (Input, Output)
 where
-    F: FnOnce(&mut Pieces, &Outlet) -> Result<Measured> + Send + 'static,
+    F: FnOnce(&mut Pieces, Outlet) -> Result<Measured> + Send + 'static,
 {
     let (sender, bytes) = mpsc::channel(QUEUE);
-    let input = start(Outlet(Some(sender)), None, work);
+    let queue = Queue {
+        sender,
+        waiting: Vec::new(),
+        sent: 0,
+    };
+    let input = start(Outlet::Plain(queue), None, work);
     let verdict = input.verdict.clone();
     (input, Output { bytes, verdict })
 }
@@ -178,10 +264,10 @@ where
 /// Starts a worker that only looks on; what is pushed comes out as it is.
 pub(super) fn beside<F>(work: F) -> (Input, Output)
 where
-    F: FnOnce(&mut Pieces, &Outlet) -> Result<Measured> + Send + 'static,
+    F: FnOnce(&mut Pieces, Outlet) -> Result<Measured> + Send + 'static,
 {
     let (sender, bytes) = mpsc::channel(QUEUE);
-    let input = start(Outlet(None), Some(sender), work);
+    let input = start(Outlet::Nowhere, Some(sender), work);
     let verdict = input.verdict.clone();
     (input, Output { bytes, verdict })
 }
@@ -189,23 +275,25 @@ where
 /// Starts a worker without output.
 pub(super) fn into<F>(work: F) -> Input
 where
-    F: FnOnce(&mut Pieces, &Outlet) -> Result<Measured> + Send + 'static,
+    F: FnOnce(&mut Pieces, Outlet) -> Result<Measured> + Send + 'static,
 {
-    start(Outlet(None), None, work)
+    start(Outlet::Nowhere, None, work)
 }
 
 fn start<F>(outlet: Outlet, passage: Option<mpsc::Sender<Bytes>>, work: F) -> Input
 where
-    F: FnOnce(&mut Pieces, &Outlet) -> Result<Measured> + Send + 'static,
+    F: FnOnce(&mut Pieces, Outlet) -> Result<Measured> + Send + 'static,
 {
     let (pieces, received) = mpsc::channel(QUEUE);
     let verdict = Verdict::default();
     let told = verdict.clone();
     let worker = tokio::task::spawn_blocking(move || {
         let mut received = Pieces(received);
-        let result = work(&mut received, &outlet);
-        // Before `received` and `outlet` are dropped: a half that finds them closed reads this.
+        // A half that finds the queues closed reads the verdict: the sender that is kept here closes last.
+        let keeps_open = outlet.keeps_open();
+        let result = work(&mut received, outlet);
         told.set(&result);
+        drop(keeps_open);
         result
     });
     Input {

@@ -24,6 +24,7 @@
 //! Every queue in between is bounded, so a slow store slows the source down. When either side is
 //! dropped the other gets an error, never a stream that looks complete.
 
+mod encryption;
 mod halves;
 mod inspector;
 mod seal;
@@ -33,6 +34,7 @@ mod zstandard;
 #[cfg(test)]
 mod tests;
 
+pub use encryption::{Identities, IdentityCollector, Recipients, decrypt, generate_key};
 pub use halves::{Input, Measured, Output};
 pub use inspector::{Inspection, Inspector, RawInspector};
 pub use seal::{Incoming, LEVELS, SealOptions, TRANSPORT_LEVEL, seal};

@@ -1,5 +1,6 @@
 //! A source's stream into what is stored.
 
+use super::encryption::Recipients;
 use super::halves::{self, Input, Measured, Outlet, Output, Pieces};
 use super::inspector::{Inspection, Inspector};
 use super::zstandard::{FrameReader, FrameWriter};
@@ -27,7 +28,7 @@ pub enum Incoming {
 }
 
 /// How a stream is sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SealOptions {
     /// What arrives.
     pub incoming: Incoming,
@@ -35,6 +36,8 @@ pub struct SealOptions {
     pub level: u8,
     /// Threads that compress, where the stream is compressed here.
     pub threads: u32,
+    /// Who it is encrypted to, where it is.
+    pub recipients: Option<Recipients>,
 }
 
 /// Starts a seal: raw or zstd bytes in, zstd bytes to store out, the inspector fed with raw ones.
@@ -49,6 +52,7 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
         incoming,
         level,
         threads,
+        ref recipients,
     } = *options;
     if !LEVELS.contains(&level) {
         return Err(
@@ -57,10 +61,22 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
         );
     }
     if incoming == Incoming::Proven {
-        return Ok(halves::beside(|pieces, _| count(pieces)));
+        return Ok(match recipients.clone() {
+            None => halves::beside(|pieces, _| count(pieces)),
+            Some(recipients) => {
+                halves::through(move |pieces, outlet| pass(pieces, outlet.sealed(&recipients)?))
+            }
+        });
     }
     let encoded_here = incoming == Incoming::Raw || level > TRANSPORT_LEVEL;
-    let work = move |pieces: &mut Pieces, outlet: &Outlet| {
+    let recipients = recipients.clone();
+    // What is not encoded here passes beside the worker, unless it has to be encrypted on its way.
+    let through = encoded_here || recipients.is_some();
+    let work = move |pieces: &mut Pieces, outlet: Outlet| {
+        let outlet = match &recipients {
+            Some(recipients) => outlet.sealed(recipients)?,
+            None => outlet,
+        };
         let worker = Worker {
             inspector,
             reader: match incoming {
@@ -73,7 +89,7 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
                 None
             },
             raw_size: 0,
-            stored_size: 0,
+            passed: 0,
         };
         worker
             .run(pieces, outlet)
@@ -82,7 +98,7 @@ pub fn seal(options: &SealOptions, inspector: Box<dyn Inspector>) -> Result<(Inp
                 _ => error,
             })
     };
-    Ok(if encoded_here {
+    Ok(if through {
         halves::through(work)
     } else {
         halves::beside(work)
@@ -105,55 +121,67 @@ fn count(pieces: &mut Pieces) -> Result<Measured> {
     })
 }
 
+/// Encrypts what passes, and counts what comes out.
+fn pass(pieces: &mut Pieces, mut outlet: Outlet) -> Result<Measured> {
+    while let Some(bytes) = pieces.next()? {
+        outlet.write(bytes)?;
+    }
+    Ok(Measured {
+        raw_size: 0,
+        stored_size: outlet.finish()?,
+        inspection: Inspection {
+            raw_size: 0,
+            facts: serde_json::Value::Null,
+        },
+    })
+}
+
 struct Worker {
     inspector: Box<dyn Inspector>,
     reader: Option<FrameReader>,
     writer: Option<FrameWriter>,
     raw_size: u64,
-    stored_size: u64,
+    /// Bytes that came in, which are the stored ones where they pass beside the worker.
+    passed: u64,
 }
 
 impl Worker {
-    fn run(mut self, pieces: &mut Pieces, outlet: &Outlet) -> Result<Measured> {
+    fn run(mut self, pieces: &mut Pieces, mut outlet: Outlet) -> Result<Measured> {
+        let passes_through = self.writer.is_none() && outlet.is_wanted();
+        let beside = !outlet.is_wanted();
         while let Some(bytes) = pieces.next()? {
-            if self.writer.is_none() {
-                self.stored_size += bytes.len() as u64;
-            }
+            self.passed += bytes.len() as u64;
             match self.reader.take() {
-                None => self.raw(&bytes, outlet)?,
+                None => self.raw(&bytes, &mut outlet)?,
                 Some(mut reader) => {
-                    reader.decode(&bytes, |raw| self.raw(raw, outlet))?;
+                    reader.decode(&bytes, |raw| self.raw(raw, &mut outlet))?;
                     self.reader = Some(reader);
                 }
+            }
+            if passes_through {
+                outlet.write(bytes)?;
             }
         }
         if let Some(reader) = &self.reader {
             reader.finish()?;
         }
         if let Some(writer) = &mut self.writer {
-            let stored_size = &mut self.stored_size;
-            writer.finish(|bytes| {
-                *stored_size += bytes.len() as u64;
-                outlet.write(bytes)
-            })?;
+            writer.finish(|bytes| outlet.write(bytes))?;
         }
+        let sent = outlet.finish()?;
         Ok(Measured {
             raw_size: self.raw_size,
-            stored_size: self.stored_size,
+            stored_size: if beside { self.passed } else { sent },
             inspection: self.inspector.finish()?,
         })
     }
 
     /// Raw bytes: seen by the inspector, then compressed where that is done here.
-    fn raw(&mut self, raw: &[u8], outlet: &Outlet) -> Result<()> {
+    fn raw(&mut self, raw: &[u8], outlet: &mut Outlet) -> Result<()> {
         self.raw_size += raw.len() as u64;
         self.inspector.feed(raw)?;
         if let Some(writer) = &mut self.writer {
-            let stored_size = &mut self.stored_size;
-            writer.write(raw, |bytes| {
-                *stored_size += bytes.len() as u64;
-                outlet.write(bytes)
-            })?;
+            writer.write(raw, |bytes| outlet.write(bytes))?;
         }
         Ok(())
     }

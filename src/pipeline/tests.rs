@@ -82,6 +82,7 @@ fn options(incoming: Incoming, level: u8, threads: u32) -> SealOptions {
         incoming,
         level,
         threads,
+        recipients: None,
     }
 }
 
@@ -144,7 +145,7 @@ fn a_seal_and_its_unseal_give_the_same_bytes() {
         };
         let options = options(incoming, level, threads);
         let (measured, stored) = run(sealed(
-            options,
+            options.clone(),
             keeper(),
             &transport,
             &[100_000, 7, 1_000_000],
@@ -174,7 +175,7 @@ fn what_is_written_carries_a_checksum_and_no_size() {
     for (level, threads) in [(1, 0), (3, 4), (5, 4)] {
         let raw = sample(5 << 20);
         let options = options(Incoming::Raw, level, threads);
-        let (_, stored) = run(sealed(options, keeper(), &raw, &[1 << 20])).unwrap();
+        let (_, stored) = run(sealed(options.clone(), keeper(), &raw, &[1 << 20])).unwrap();
         // RFC 8878, 3.1.1.1.1: bit 2 is the checksum flag, bits 6 and 7 tell a size of the content.
         assert_eq!(stored[..4], [0x28, 0xb5, 0x2f, 0xfd]);
         assert_eq!(stored[4] & 0b1110_0100, 0b0000_0100, "{options:?}");
@@ -199,7 +200,7 @@ fn several_frames_are_one_stream() {
     let frames = [compress(b"one ", 1), compress(b"", 1), compress(b"two", 1)].concat();
     for sizes in [&[1][..], &[5], &[1000]] {
         let options = options(Incoming::Zstd, 1, 0);
-        let (measured, _) = run(sealed(options, keeper(), &frames, sizes)).unwrap();
+        let (measured, _) = run(sealed(options.clone(), keeper(), &frames, sizes)).unwrap();
         assert_eq!(measured.inspection.facts["seen"], json!(b"one two"));
         let (_, raw) = run(unsealed(7, &frames, sizes)).unwrap();
         assert_eq!(raw, b"one two");
@@ -230,7 +231,7 @@ fn whatever_follows_the_last_frame_is_an_error() {
         let transport = [compress(b"whole", 1), rest.to_vec()].concat();
         for size in [1, 3, 1000] {
             let options = options(Incoming::Zstd, 1, 0);
-            assert!(run(sealed(options, keeper(), &transport, &[size])).is_err());
+            assert!(run(sealed(options.clone(), keeper(), &transport, &[size])).is_err());
             assert!(run(unsealed(5, &transport, &[size])).is_err());
         }
     }

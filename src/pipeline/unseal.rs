@@ -20,21 +20,21 @@ pub struct Limits {
 ///
 /// Must be called within a tokio runtime.
 pub fn unseal(limits: Limits, inspector: Box<dyn Inspector>) -> (Input, Output) {
-    halves::through(move |pieces, outlet| run(limits, inspector, pieces, outlet))
+    halves::through(move |pieces, mut outlet| run(limits, inspector, pieces, &mut outlet))
 }
 
 /// Reads a stored stream as [`unseal`] does, for its verdict and its facts only.
 ///
 /// Must be called within a tokio runtime.
 pub fn examine(limits: Limits, inspector: Box<dyn Inspector>) -> Input {
-    halves::into(move |pieces, outlet| run(limits, inspector, pieces, outlet))
+    halves::into(move |pieces, mut outlet| run(limits, inspector, pieces, &mut outlet))
 }
 
 fn run(
     limits: Limits,
     mut inspector: Box<dyn Inspector>,
     pieces: &mut Pieces,
-    outlet: &Outlet,
+    outlet: &mut Outlet,
 ) -> Result<Measured> {
     let mut reader = FrameReader::new()?;
     let mut raw_size = 0;

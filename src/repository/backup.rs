@@ -1,19 +1,25 @@
 //! One backup, opened for reading: its parts have been held against each other.
 
-use super::Repository;
 use super::catalog::{Entry, parse_commit};
 use super::check::{check_listing, check_manifest, check_sums};
-use super::layout::{FACTS, MANIFEST, RECIPE, STACK, SUMS, backup_folder, commit_key, either};
+use super::layout::{
+    FACTS, MANIFEST, RECIPE, SIGNATURE, STACK, SUMS, backup_folder, commit_key, either,
+};
 use super::lease::Lease;
-use super::reader::ArtifactReader;
-use super::store::Store;
+use super::reader::{ArtifactReader, ArtifactStream};
+use super::store::{SMALL, Store};
 use super::sums::{Sums, digest};
+use super::{Keys, Repository};
 use crate::error::{Error, Kind, Result};
-use crate::manifest::{Artifact, Commit, Facts, Manifest, ObjectRef};
+use crate::manifest::{Artifact, Commit, Encoding, Facts, Manifest, ObjectRef, Remarks};
+use crate::stack::ArtifactName;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
+
+/// How much of an encrypted stream is read to see whether a key opens it: room for a hundred recipients.
+const HEADER: u64 = 64 << 10;
 
 /// The most that a compressed JSON object may decode to (256 MiB): no decompression bombs.
 const DECODED: u64 = 256 << 20;
@@ -32,6 +38,9 @@ pub struct Backup {
     /// How the folder differs from what was written, as far as a listing tells.
     unlike: Vec<Damage>,
     lease: Arc<Lease>,
+    keys: Keys,
+    /// What hidden names stand for, where the keys tell.
+    names: BTreeMap<String, ArtifactName>,
 }
 
 /// What [`Backup::verify_objects`] found.
@@ -89,7 +98,7 @@ impl Repository {
             })?;
         let commit = parse_commit(&key, &bytes, stack, id)?;
         let folder = backup_folder(stack, id);
-        let sums = read_sums(&self.store, &folder, &commit).await?;
+        let sums = self.read_sums(&folder, &commit).await?;
         let manifest = read_manifest(&self.store, &folder, &sums).await?;
         check_manifest(&folder, &manifest, &commit)?;
         check_sums(&folder, &manifest, &sums)?;
@@ -102,7 +111,7 @@ impl Repository {
             .map(|found| (found.key, found.size))
             .collect();
         let unlike = check_listing(&folder, &manifest, &sums, &sizes);
-        let backup = Backup {
+        let mut backup = Backup {
             store: self.store.clone(),
             folder,
             commit,
@@ -112,23 +121,41 @@ impl Repository {
             sizes,
             unlike,
             lease: Arc::new(lease),
+            keys: self.keys.clone(),
+            names: BTreeMap::new(),
         };
         for key in [FACTS, STACK, RECIPE] {
             backup.fixed(key)?;
         }
+        backup.reveal().await?;
         Ok(backup)
     }
 }
 
-async fn read_sums(store: &Store, folder: &str, commit: &Commit) -> Result<Sums> {
-    let key = format!("{folder}/{SUMS}");
-    let bytes = need(store, &key).await?;
-    if digest(&bytes) != commit.sha256sums {
-        return Err(Error::damaged(format!(
-            "{key}: not the one that the backup was committed with"
-        )));
+impl Repository {
+    /// The digests of a backup, if they are those of its commit, and signed where a signature is wanted.
+    async fn read_sums(&self, folder: &str, commit: &Commit) -> Result<Sums> {
+        let key = format!("{folder}/{SUMS}");
+        let bytes = need(&self.store, &key).await?;
+        if digest(&bytes) != commit.sha256sums {
+            return Err(Error::damaged(format!(
+                "{key}: not the one that the backup was committed with"
+            )));
+        }
+        if let Some(wanted) = &self.keys.signed_by {
+            let signature = self.store.get(&format!("{folder}/{SIGNATURE}")).await?;
+            let signature = signature.ok_or_else(|| {
+                Error::damaged(format!(
+                    "{folder}: not signed, and only signed backups are trusted"
+                ))
+                .hint("the configuration pins a public key: [signature] public_key")
+            })?;
+            wanted
+                .check(&bytes, &signature, &commit.stack, commit.backup.as_str())
+                .map_err(|error| error.while_doing(format!("{folder} is not to be trusted")))?;
+        }
+        Sums::parse(folder, &bytes)
     }
-    Sums::parse(folder, &bytes)
 }
 
 async fn read_manifest(store: &Store, folder: &str, sums: &Sums) -> Result<Manifest> {
@@ -177,7 +204,50 @@ impl Backup {
     /// # Errors
     /// Damaged where it is not what was written; key where it is encrypted.
     pub async fn facts(&self) -> Result<Facts> {
-        self.read_json(FACTS).await
+        let facts: Facts = self.read_json(FACTS).await?;
+        let named = facts
+            .0
+            .into_iter()
+            .map(|(name, facts)| match self.names.get(&name) {
+                Some(real) => (real.to_string(), facts),
+                None => (name, facts),
+            });
+        Ok(Facts(named.collect()))
+    }
+
+    /// Gives artifacts whose names are hidden their own ones, for whoever has the key, and the manifest what was
+    /// withdrawn from it.
+    async fn reveal(&mut self) -> Result<()> {
+        if !self.is_encrypted() || self.keys.identities.is_empty() {
+            return Ok(());
+        }
+        let facts = match self.facts().await {
+            Ok(facts) => facts,
+            // Whoever needs what the key opens is told then.
+            Err(error) if error.kind() == Kind::Key => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let damaged = |what: &str| Error::damaged(format!("{}: its facts {what}", self.folder));
+        if let Some(remarks) = facts.0.get(Facts::REMARKS) {
+            let remarks: Remarks = serde_json::from_value(remarks.clone())
+                .map_err(|error| damaged("hold no remarks").caused_by(error))?;
+            self.manifest.only = remarks.only;
+            self.manifest.reasons = remarks.reasons;
+            self.manifest.notes = remarks.notes;
+        }
+        if !self.manifest.hidden_names {
+            return Ok(());
+        }
+        let names = facts.0.get(Facts::NAMES).cloned().unwrap_or_default();
+        let names: BTreeMap<String, ArtifactName> = serde_json::from_value(names)
+            .map_err(|error| damaged("do not say what its names stand for").caused_by(error))?;
+        for artifact in &mut self.manifest.artifacts {
+            if let Some(real) = names.get(&artifact.name.to_string()) {
+                artifact.name = real.clone();
+            }
+        }
+        self.names = names;
+        Ok(())
     }
 
     /// What the engine said of the stack.
@@ -200,8 +270,39 @@ impl Backup {
     }
 
     /// Reads an artifact's stored bytes, through all of its objects.
-    pub fn read(&self, artifact: &Artifact) -> ArtifactReader {
-        self.read_objects(artifact.objects.clone())
+    pub fn read(&self, artifact: &Artifact) -> ArtifactStream {
+        let reader = self.read_objects(artifact.objects.clone());
+        ArtifactStream::new(reader, &artifact.encoding, &self.keys)
+    }
+
+    /// That the keys at hand open the facts and the beginning of each of `artifacts`.
+    ///
+    /// # Errors
+    /// Key where they do not.
+    pub async fn check_keys(&self, artifacts: &[Artifact]) -> Result<()> {
+        if !self.is_encrypted() {
+            return Ok(());
+        }
+        self.facts().await?;
+        for artifact in artifacts {
+            let (Some(Encoding::Age), Some(first)) =
+                (artifact.encoding.last(), artifact.objects.first())
+            else {
+                continue;
+            };
+            let key = format!("{}/{}", self.folder, first.key);
+            let beginning = self.store.range(&key, 0..first.size.min(HEADER)).await?;
+            self.keys
+                .identities
+                .check(&beginning)
+                .map_err(|error| error.while_doing(format!("cannot open {key}")))?;
+        }
+        Ok(())
+    }
+
+    /// Whether anything in it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.sums.get(FACTS).is_none()
     }
 
     /// Reads objects one after another.
@@ -274,16 +375,13 @@ impl Backup {
 
     async fn read_json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
         let stored = self.fixed(key)?;
+        let mut bytes = read_checked(&self.store, &self.folder, &stored, &self.sums).await?;
         if stored != key {
-            return Err(Error::new(
-                Kind::Key,
-                format!(
-                    "{}/{stored} is encrypted, which this version cannot read",
-                    self.folder
-                ),
-            ));
+            let opened = self.keys.identities.decrypt(&bytes, SMALL);
+            bytes = Bytes::from(opened.map_err(|error| {
+                error.while_doing(format!("cannot open {}/{stored}", self.folder))
+            })?);
         }
-        let bytes = read_checked(&self.store, &self.folder, key, &self.sums).await?;
         let damaged = || Error::damaged(format!("{}/{key}: not readable as JSON", self.folder));
         let mut json = Vec::new();
         zstd::Decoder::new(&bytes[..])

@@ -11,6 +11,7 @@
 //! | `upload`, `writer` | writing a backup: artifacts, then its description, then the commit |
 //! | `catalog`, `cache`, `pin` | which backups there are, and what is written beside them |
 //! | `backup`, `reader` | reading one, every byte checked |
+//! | `keys`, `signature` | who may read, and who wrote |
 //! | `copy` | bringing one from another repository |
 //! | `delete` | removing backups, and what dead writers have left |
 //!
@@ -26,12 +27,14 @@ mod check;
 mod copy;
 mod delete;
 mod folder;
+mod keys;
 mod layout;
 mod lease;
 mod location;
 mod open;
 mod pin;
 mod reader;
+mod signature;
 mod store;
 mod sums;
 mod upload;
@@ -45,11 +48,13 @@ pub use backup::{Backup, Damage, Report};
 pub use catalog::Entry;
 pub use copy::Copied;
 pub use delete::{Deletion, Maintenance};
+pub use keys::{Keys, Protection};
 pub use layout::{MARKER, object_key};
 pub use location::{BucketAddress, Location, Scheme};
 pub use open::{InitOutcome, Marker, Probed, StoreTraits};
 pub use pin::Pin;
-pub use reader::ArtifactReader;
+pub use reader::ArtifactStream;
+pub use signature::{Signer, VerifyingKey, generate_signing_key};
 pub use upload::Upload;
 pub use writer::BackupWriter;
 
@@ -59,12 +64,33 @@ pub struct Repository {
     location: Location,
     marker: Marker,
     store: store::Store,
+    keys: Keys,
+    protection: Protection,
 }
 
 impl Repository {
     /// Where it is.
     pub fn location(&self) -> &Location {
         &self.location
+    }
+
+    /// The same repository for whoever has these keys.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Keys) -> Self {
+        self.keys = keys;
+        self
+    }
+
+    /// The same repository, whose new backups are encrypted and signed so.
+    #[must_use]
+    pub fn with_protection(mut self, protection: Protection) -> Self {
+        self.protection = protection;
+        self
+    }
+
+    /// How new backups are encrypted and signed.
+    pub fn protection(&self) -> &Protection {
+        &self.protection
     }
 
     /// What it says about itself.

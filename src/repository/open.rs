@@ -5,7 +5,7 @@ use super::bucket::{Bucket, Removal};
 use super::folder::{Folder, Published, io_error};
 use super::layout::{HOLDS, LOCK, MARKER, ORPHANS, PROBE, is_staging};
 use super::store::{Store, blocking};
-use super::{Location, Repository};
+use super::{Keys, Location, Protection, Repository};
 use crate::error::{Error, OrFail, Result};
 use crate::manifest::FORMAT;
 use chrono::{DateTime, Utc};
@@ -114,6 +114,8 @@ impl Repository {
             location: location.clone(),
             marker,
             store,
+            keys: Keys::default(),
+            protection: Protection::default(),
         })
     }
 

@@ -1,9 +1,11 @@
 //! Reading the stored bytes of an artifact, checked on their way.
 
+use super::Keys;
 use super::lease::Lease;
 use super::store::{Store, blocking};
 use crate::error::{Error, OrFail, Result};
-use crate::manifest::ObjectRef;
+use crate::manifest::{Encoding, ObjectRef};
+use crate::pipeline::{Output, decrypt};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
@@ -118,6 +120,63 @@ impl ArtifactReader {
         self.asked = 0;
         self.come = 0;
         Ok(())
+    }
+}
+
+/// An artifact's stored bytes as its first encoding left them: decrypted, where they are encrypted.
+#[derive(Debug)]
+pub enum ArtifactStream {
+    /// As they are stored.
+    Stored(Box<ArtifactReader>),
+    /// Decrypted on the way.
+    Opened {
+        /// Where they come out.
+        output: Output,
+        /// Reads them, and says why it could not.
+        feeder: JoinHandle<Result<()>>,
+    },
+}
+
+impl ArtifactStream {
+    pub(super) fn new(mut reader: ArtifactReader, encodings: &[Encoding], keys: &Keys) -> Self {
+        if encodings.last() != Some(&Encoding::Age) {
+            return Self::Stored(Box::new(reader));
+        }
+        let (mut input, output) = decrypt(&keys.identities);
+        let feeder = tokio::spawn(async move {
+            while let Some(bytes) = reader.next().await? {
+                input.push(bytes).await?;
+            }
+            input.finish().await.map(|_| ())
+        });
+        Self::Opened { output, feeder }
+    }
+
+    /// The next bytes; `None` when all have come and every digest was right.
+    ///
+    /// # Errors
+    /// Damaged, naming the object; key where it is encrypted to somebody else.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        let (output, feeder) = match self {
+            Self::Stored(reader) => return reader.next().await,
+            Self::Opened { output, feeder } => (output, feeder),
+        };
+        match output.next().await {
+            Ok(next) => Ok(next),
+            // What reading said comes before what decryption made of it.
+            Err(error) => match feeder.await {
+                Ok(Err(read)) => Err(read),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+impl Drop for ArtifactStream {
+    fn drop(&mut self) {
+        if let Self::Opened { feeder, .. } = self {
+            feeder.abort();
+        }
     }
 }
 

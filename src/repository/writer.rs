@@ -4,7 +4,8 @@ use super::Repository;
 use super::check::check_artifacts;
 use super::folder::{Published, is_unfinished};
 use super::layout::{
-    FACTS, MANIFEST, RECIPE, STACK, SUMS, backup_folder, commit_key, stack_folder,
+    FACTS, MANIFEST, RECIPE, SIGNATURE, STACK, SUMS, backup_folder, commit_key, either,
+    stack_folder,
 };
 use super::lease::Lease;
 use super::sums::{Sums, digest};
@@ -128,10 +129,10 @@ impl BackupWriter {
             .artifacts
             .sort_by_key(|artifact| artifact.name.to_string());
         let described = [
-            (FACTS, compressed(&to_json(facts)?)?),
-            (STACK, compressed(&to_json(stack_json)?)?),
-            (MANIFEST, to_json(&manifest)?),
-            (RECIPE, restore_md.as_bytes().to_vec()),
+            self.confidential(FACTS, &to_json(facts)?)?,
+            self.confidential(STACK, &to_json(stack_json)?)?,
+            (MANIFEST.to_owned(), to_json(&manifest)?),
+            (RECIPE.to_owned(), restore_md.as_bytes().to_vec()),
         ];
         match self.try_commit(&manifest, described).await {
             Ok(commit) => Ok(commit),
@@ -148,10 +149,20 @@ impl BackupWriter {
         }
     }
 
+    /// The key and the bytes of an object that not everybody may read.
+    fn confidential(&self, key: &str, bytes: &[u8]) -> Result<(String, Vec<u8>)> {
+        let packed = compressed(bytes)?;
+        let [plain, encrypted] = either(key);
+        match &self.repository.protection.recipients {
+            None => Ok((plain, packed)),
+            Some(recipients) => Ok((encrypted, recipients.encrypt(&packed)?)),
+        }
+    }
+
     async fn try_commit(
         &self,
         manifest: &Manifest,
-        described: [(&str, Vec<u8>); 4],
+        described: [(String, Vec<u8>); 4],
     ) -> Result<Commit, Undone> {
         if manifest.stack != self.stack || manifest.backup != self.id {
             return Err(Error::failed("the manifest is that of another backup").into());
@@ -159,12 +170,19 @@ impl BackupWriter {
         let mut sums = Sums::default();
         self.check_landed(manifest, &mut sums).await?;
         for (key, bytes) in described {
-            sums.add(key, &digest(&bytes));
-            self.put_small(key, bytes).await?;
+            sums.add(&key, &digest(&bytes));
+            self.put_small(&key, bytes).await?;
         }
         let text = sums.to_text();
         let commit = Commit::of(manifest, digest(text.as_bytes()));
+        let signature = match &self.repository.protection.signer {
+            Some(signer) => Some(signer.sign(text.as_bytes(), &self.stack, self.id.as_str())?),
+            None => None,
+        };
         self.put_small(SUMS, text.into_bytes()).await?;
+        if let Some(signature) = signature {
+            self.put_small(SIGNATURE, signature).await?;
+        }
         self.put_commit(&commit).await?;
         Ok(commit)
     }

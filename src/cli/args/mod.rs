@@ -42,6 +42,9 @@ pub(super) struct Global {
     /// Where backups live: a name from lifeboat.toml, a path, file:///path, s3://bucket/prefix, az://container/prefix or gs://bucket/prefix; backup takes several [LIFEBOAT_REPOSITORY; default: ./lifeboat-backups]
     #[arg(long, short = 'R', global = true, value_name = "R", action = clap::ArgAction::Append)]
     pub repository: Vec<String>,
+    /// A private key that opens encrypted backups: age's, or OpenSSH's; repeatable [LIFEBOAT_IDENTITY]
+    #[arg(long, global = true, value_name = "FILE", action = clap::ArgAction::Append)]
+    pub identity: Vec<PathBuf>,
     /// The configuration file [LIFEBOAT_CONFIG; default: lifeboat.toml here, in $XDG_CONFIG_HOME/lifeboat, in /etc/lifeboat]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -89,6 +92,9 @@ pub(super) enum Command {
     Unpin(Chosen),
     /// Check engine, sources, repositories, clock and schedules
     Doctor,
+    /// Make keys, and find out whether a key opens a backup
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Bring a backup into another repository; what is there and right is not sent again
     Copy(Copy),
     /// Make, list, describe and check repositories
@@ -117,6 +123,24 @@ pub(super) enum RepositoryCommand {
     Info,
     /// Check that it can be written, and that every backup's description and objects are in place
     Check,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make a key: the private half into a file of its own, the public half printed
+    Generate(KeyGenerate),
+    /// Find out whether the keys at hand open a backup; exit code 12 where they do not
+    Check(Chosen),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyGenerate {
+    /// The file for the private key, which must not be there yet
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Make a signing key as minisign does, in the place of one for encryption
+    #[arg(long)]
+    pub signing: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +188,9 @@ pub(super) struct Backup {
     /// What to do to containers that write to volumes while those are read; their label lifeboat.quiesce wins
     #[arg(long, value_enum, value_name = "HOW")]
     pub quiesce: Option<Quiesce>,
+    /// Encrypt to this public key (age1…, ssh-ed25519 …, ssh-rsa …) in the place of the configuration's; repeatable [LIFEBOAT_RECIPIENTS]
+    #[arg(long, value_name = "KEY")]
+    pub recipient: Vec<String>,
     /// zstd level of the stored bytes [default: 1]
     #[arg(long, value_name = "1-19", value_parser = clap::value_parser!(u8).range(1..=19))]
     pub level: Option<u8>,

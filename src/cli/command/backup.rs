@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -> Result<ExitCode> {
-    let (repositories, unreachable) = session.repositories().await?;
+    let (repositories, unreachable) = session.repositories(&arguments.recipient).await?;
     for (address, error) in &unreachable {
         output.observe(&Event::Warning {
             message: format!("{address} is left out: {}", error.chain()),

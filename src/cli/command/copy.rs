@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 pub(super) async fn run(session: &Session, arguments: Copy, output: &Output) -> Result<ExitCode> {
     let from = session.repository().await?;
+    // The copy needs no key: bytes are moved as they are.
     let to = Repository::open(&session.find(&arguments.to)?, &session.access).await?;
     if from.marker().id == to.marker().id {
         return Err(Error::usage(format!(

@@ -5,6 +5,7 @@ mod copy;
 mod doctor;
 mod export;
 mod init;
+mod key;
 mod list;
 mod manual;
 mod pin;
@@ -15,7 +16,7 @@ mod show;
 mod verify;
 mod volume;
 
-use super::args::{Arguments, Command, RepositoryCommand};
+use super::args::{Arguments, Command, KeyCommand, RepositoryCommand};
 use super::output::Output;
 use super::session::Session;
 use crate::error::Result;
@@ -49,6 +50,8 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
         Command::Doctor => doctor::run(session, output).await,
+        Command::Key(KeyCommand::Generate(arguments)) => key::generate(&arguments, output),
+        Command::Key(KeyCommand::Check(arguments)) => key::check(session, &arguments, output).await,
         Command::Copy(arguments) => copy::run(session, arguments, output).await,
         Command::Repository(RepositoryCommand::Init) => repository::init(session, output).await,
         Command::Repository(RepositoryCommand::Ls) => repository::ls(session, output).await,

@@ -3,7 +3,7 @@
 use crate::cli::args::Chosen;
 use crate::cli::output::{Output, harmless, size, table};
 use crate::cli::session::Session;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::manifest::{Facts, Manifest};
 use crate::source::redis::snapshot_facts;
 use serde_json::json;
@@ -18,14 +18,24 @@ pub(super) async fn run(
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     let backup = repository.open_backup(&entry).await?;
-    let facts = backup.facts().await?;
+    let encrypted = backup.is_encrypted();
+    let facts = match backup.facts().await {
+        Ok(facts) => Some(facts),
+        // What everybody may read is shown to everybody.
+        Err(error) if encrypted && error.kind() == Kind::Key => None,
+        Err(error) => return Err(error),
+    };
     let manifest = backup.manifest();
-    let value = json!({ "manifest": manifest, "facts": facts, "pinned": entry.pinned, "proofs": entry.proofs });
-    output.result(
-        "show",
-        &value,
-        &text(manifest, &facts, entry.pinned.is_some()),
+    let value = json!({ "manifest": manifest, "facts": facts, "encrypted": encrypted, "pinned": entry.pinned, "proofs": entry.proofs });
+    let mut text = text(
+        manifest,
+        facts.as_ref().unwrap_or(&Facts::default()),
+        entry.pinned.is_some(),
     );
+    if facts.is_none() {
+        text.push_str("\nencrypted: with its key, --identity FILE, more is shown");
+    }
+    output.result("show", &value, &text);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -93,7 +93,10 @@ fn s3(bucket: &str, access: &Access) -> Result<Clients> {
         &["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"],
     );
     // Every part is sent with its SHA-256, which the store compares: the client would otherwise only sign it.
-    let mut builder = AmazonS3Builder::new().with_checksum_algorithm(Checksum::SHA256);
+    // Objects are removed one by one: whether a store keeps one has to be known of each.
+    let mut builder = AmazonS3Builder::new()
+        .with_checksum_algorithm(Checksum::SHA256)
+        .with_disable_bulk_delete(true);
     for (key, value) in named(access, "aws_") {
         builder = builder.with_config(key, value);
     }

@@ -238,7 +238,9 @@ impl Bucket {
                 Ok(()) => return Ok(Published::Created),
                 Err(error) => error,
             };
-            match (meaning(&error), self.get(key).await?) {
+            // Where it cannot be looked at either, what was said first matters more.
+            let stands = self.get(key).await.unwrap_or_default();
+            match (meaning(&error), stands) {
                 (Meaning::Missing | Meaning::Final, None) => {
                     return Err(explain("write", &self.shown(key), &error));
                 }

@@ -225,7 +225,8 @@ async fn complete(
         let Err(error) = done else {
             return Ok(());
         };
-        if let Some(meta) = bucket.head(key).await? {
+        // Where it cannot be looked at either, what was said first matters more.
+        if let Some(meta) = bucket.head(key).await.unwrap_or_default() {
             if meta.size == size && read_back(bucket, key, size).await? == sha256 {
                 return Ok(());
             }

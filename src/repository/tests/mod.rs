@@ -3,8 +3,13 @@
 
 mod catalog;
 mod damage;
+mod faults;
 mod forged;
+mod place;
+#[path = "../../../tests/support/proxy.rs"]
+mod proxy;
 mod removal;
+mod stores;
 mod writing;
 
 use super::{Access, InitOutcome, Location, Repository, Upload};
@@ -96,6 +101,7 @@ fn manifest(stack: &str, id: &BackupId) -> Manifest {
         only: Vec::new(),
         reasons: Vec::new(),
         notes: Vec::new(),
+        hidden_names: false,
         artifacts: Vec::new(),
     }
 }

@@ -17,6 +17,7 @@ pub(super) async fn backup(
     let context = session.context_with_engine(output).await?;
     let (stack, artifact) = stack_of(&context, &arguments.name).await?;
     let backup = Backup {
+        recipient: Vec::new(),
         stack: Some(stack),
         only: vec![artifact],
         include: match arguments.name.starts_with("bind:") {
