@@ -46,12 +46,14 @@ const MAY_IMPORT: [(&str, &[&str]); 14] = [
 ];
 
 /// Where each of these may be named, as starts of paths below `src/`.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("bollard", &["docker/"]),
     ("clap", &["cli/"]),
     ("object_store", &["repository/"]),
     ("tokio_postgres", &["source/postgres/"]),
     ("zstd", &["helper/", "pipeline/", "repository/"]),
+    ("age", &["pipeline/"]),
+    ("minisign", &["repository/signature.rs"]),
     ("indicatif", &["cli/"]),
     ("comfy_table", &["cli/"]),
     ("toml", &["config/", "cli/command/init.rs"]),

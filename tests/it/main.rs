@@ -18,4 +18,5 @@ mod layers;
 mod redis;
 mod repository;
 mod roundtrip;
+mod stores;
 mod volumes;

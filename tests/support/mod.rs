@@ -12,6 +12,7 @@ pub(crate) fn soak(usual: u32, long: u32) -> u32 {
 pub(crate) mod engine;
 pub(crate) mod lab;
 pub(crate) mod project;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod tree;

@@ -35,6 +35,10 @@ pub(crate) enum Fault {
 
 /// A request, as rules and tests see it.
 #[derive(Debug, Clone)]
+#[allow(
+    dead_code,
+    reason = "shared by two test programs, of which neither uses everything"
+)]
 pub(crate) struct Seen {
     /// Counted from 1.
     pub number: usize,

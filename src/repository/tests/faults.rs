@@ -223,6 +223,8 @@ async fn a_store_that_keeps_everything_is_written_to_all_the_same() {
     let entry = repository.resolve("latest", None).await.unwrap();
     let retained = maintenance.delete(&entry).await.unwrap();
     assert_eq!(retained, crate::repository::Deletion::Retained);
+    drop(maintenance);
+    place.access.close().await;
     verify(&repository, "shop").await.unwrap();
     proxy.rule(|_: &Seen| None);
     place.clean().await;
