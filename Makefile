@@ -26,6 +26,7 @@ soak: .toolchain ## the same tests with bigger numbers
 
 bench: target/release/lifeboat ## measure; one workload with W=dump
 	$(LAB) up
+	$(LAB) stores
 	eval "$$($(LAB) env)" && tests/bench/run $(W)
 
 lint: .toolchain

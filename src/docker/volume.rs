@@ -6,6 +6,11 @@ use crate::stack::Volume;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often, and how many times, the engine is asked again to remove a volume that is in use.
+const IN_USE_PAUSE: Duration = Duration::from_millis(500);
+const IN_USE_TRIES: u32 = 20;
 
 impl Engine {
     /// Every volume, by name.
@@ -69,8 +74,18 @@ impl Engine {
             .map(|_| ())
     }
 
-    /// Removes a volume with all that is in it.
+    /// Removes a volume with all that is in it. Another lifeboat may be measuring it just now: that takes seconds,
+    /// and is waited for.
     pub async fn remove_volume(&self, name: &str) -> Result<()> {
+        for _ in 0..IN_USE_TRIES {
+            let request = self.client.remove_volume(name, None::<RemoveVolumeOptions>);
+            match within(&format!("remove the volume {name}"), request).await {
+                Err(error) if error.chain().contains("volume is in use") => {
+                    tokio::time::sleep(IN_USE_PAUSE).await;
+                }
+                removed => return removed,
+            }
+        }
         let request = self.client.remove_volume(name, None::<RemoveVolumeOptions>);
         within(&format!("remove the volume {name}"), request).await
     }

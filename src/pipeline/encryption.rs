@@ -9,13 +9,14 @@ use secrecy::SecretString;
 use std::fmt;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How much is decrypted at once.
 const PIECE: usize = 256 * 1024;
 
-/// The most work that opening something encrypted to a passphrase may take, as a power of two: what age's own tools
-/// accept. A file from an enemy could ask for hours.
-const MOST_WORK: u8 = 22;
+/// The most work that opening something encrypted to a passphrase may take, as a power of two: a gigabyte of memory
+/// and some seconds. A file from an enemy could ask for hours.
+const MOST_WORK: u8 = 20;
 
 /// Who something is encrypted to: public keys, or a passphrase. Cheap to clone.
 #[derive(Clone)]
@@ -172,9 +173,52 @@ impl IdentityCollector {
     }
 }
 
+/// The longest header that is read, in bytes and in lines: room for fifty RSA keys, which need the most. A file from an
+/// enemy could have one without an end; age keeps all of it in memory, and reads it from the start with each new line.
+const LONGEST_HEADER: u64 = 48 << 10;
+const MOST_LINES: u64 = 800;
+
+/// A source of which only so much may be read, until the bound is taken away.
+struct Bounded<R> {
+    inner: R,
+    /// Bytes that may still be read.
+    left: Arc<AtomicU64>,
+    /// Lines that may still end.
+    lines: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.load(Ordering::Relaxed);
+        let is_header = left <= LONGEST_HEADER;
+        if left == 0 || (is_header && self.lines == 0) {
+            return Err(io::Error::other(Error::damaged(
+                "what is encrypted begins with a header without an end",
+            )));
+        }
+        let most = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let length = self.inner.read(&mut buffer[..most])?;
+        self.left.store(left - length as u64, Ordering::Relaxed);
+        if is_header {
+            let ended = memchr::memchr_iter(b'\n', &buffer[..length]).count();
+            self.lines = self.lines.saturating_sub(ended as u64);
+        }
+        Ok(length)
+    }
+}
+
 impl Identities {
-    fn open<R: Read>(&self, source: R) -> Result<age::stream::StreamReader<BufReader<R>>> {
+    fn open<R: Read>(&self, source: R) -> Result<age::stream::StreamReader<impl Read + use<R>>> {
+        let left = Arc::new(AtomicU64::new(LONGEST_HEADER));
+        let source = Bounded {
+            inner: source,
+            left: Arc::clone(&left),
+            lines: MOST_LINES,
+        };
         let decryptor = Decryptor::new_buffered(BufReader::new(source)).map_err(refused)?;
+        left.store(u64::MAX, Ordering::Relaxed);
         let identities = self.0.iter().map(|one| &**one as &dyn age::Identity);
         if self.0.is_empty() {
             return Err(

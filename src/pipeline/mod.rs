@@ -32,6 +32,8 @@ mod unseal;
 mod zstandard;
 
 #[cfg(test)]
+mod encryption_tests;
+#[cfg(test)]
 mod tests;
 
 pub use encryption::{Identities, IdentityCollector, Recipients, decrypt, generate_key};

@@ -106,6 +106,16 @@ impl Access {
         self
     }
 
+    /// The same as another process, whose holds are its own and live at another pace.
+    #[cfg(test)]
+    #[must_use]
+    pub(super) fn of_another_process(&self, pace: super::bucket::Pace) -> Self {
+        Self {
+            holds: Arc::new(Holds::at(pace)),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn holds(&self) -> &Holds {
         &self.holds
     }

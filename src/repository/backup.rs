@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::manifest::{Artifact, Commit, Encoding, Facts, Manifest, ObjectRef, Remarks};
 use crate::stack::ArtifactName;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -241,9 +241,19 @@ impl Backup {
         let names = facts.0.get(Facts::NAMES).cloned().unwrap_or_default();
         let names: BTreeMap<String, ArtifactName> = serde_json::from_value(names)
             .map_err(|error| damaged("do not say what its names stand for").caused_by(error))?;
+        let mut real_names = BTreeSet::new();
         for artifact in &mut self.manifest.artifacts {
             if let Some(real) = names.get(&artifact.name.to_string()) {
+                // age says nothing about who wrote this: a name may stand for another of its own kind, no more.
+                let alike = real.source_kind() == artifact.name.source_kind()
+                    && real.service() == artifact.name.service();
+                if !alike {
+                    return Err(damaged("give a name to what is something else"));
+                }
                 artifact.name = real.clone();
+            }
+            if !real_names.insert(artifact.name.clone()) {
+                return Err(damaged("give one name twice"));
             }
         }
         self.names = names;
@@ -292,10 +302,13 @@ impl Backup {
             };
             let key = format!("{}/{}", self.folder, first.key);
             let beginning = self.store.range(&key, 0..first.size.min(HEADER)).await?;
-            self.keys
-                .identities
-                .check(&beginning)
-                .map_err(|error| error.while_doing(format!("cannot open {key}")))?;
+            let Err(error) = self.keys.identities.check(&beginning) else {
+                continue;
+            };
+            // They opened the facts: perhaps it is not the key that is wrong.
+            let mut reader = self.read_objects(vec![first.clone()]);
+            while reader.next().await?.is_some() {}
+            return Err(error.while_doing(format!("cannot open {key}")));
         }
         Ok(())
     }

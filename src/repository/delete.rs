@@ -87,8 +87,12 @@ impl Maintenance {
     /// # Errors
     /// What the store said.
     pub async fn sweep(&self) -> Result<Vec<String>> {
+        self.sweep_at(self.repository.store.clock().await?).await
+    }
+
+    /// The same where the store's clock says `now`.
+    pub(super) async fn sweep_at(&self, now: SystemTime) -> Result<Vec<String>> {
         let store = &self.repository.store;
-        let now = store.clock().await?;
         let mut swept = Vec::new();
         for found in store.list("").await? {
             self.lease.check()?;

@@ -8,7 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import data
-from rig import LIFEBOAT, MIB, RUNS, SCALE, Failed, HelperPeak, Lifeboat, Rig, Table, contest, must, output, say, shell, timed
+import store
+from rig import (
+    LIFEBOAT, MIB, RUNS, SCALE, Failed, HelperPeak, Lifeboat, Ran, Rig, Table, contest, must, output, say, shell, timed,
+)  # fmt: skip
 
 # Peak memory that backup and restore may take, in MiB.
 MEMORY = 96
@@ -299,6 +302,48 @@ class Bench:
             lifeboat.renew()
             output(["docker", "volume", "rm", volume])
 
+    def upload(self):
+        """A gigabyte that does not compress, into a bucket behind slow connections."""
+        volume = self.rig.volume()
+        files = Path(output(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume]))
+        data.random_file(files)
+        slow = store.Shaper()
+        lifeboat = Lifeboat(self.rig)
+        prefixes = [f"{lifeboat.folder.name}-{number}" for number in range(3)]
+        lifeboat.environment.update(
+            AWS_ENDPOINT_URL=slow.url, AWS_ACCESS_KEY_ID="bench", AWS_SECRET_ACCESS_KEY="bench"
+        )
+
+        def backup(count):
+            for prefix in prefixes:
+                store.remove(prefix)
+            options = []
+            for prefix in prefixes[:count]:
+                address = f"s3://{store.BUCKET}/{prefix}"
+                timed([LIFEBOAT, "repository", "init", "--repository", address], **lifeboat.options)
+                options += ["--repository", address]
+            ran = lifeboat.run("volume", "backup", volume, "--quiet", *options)
+            lifeboat.run("verify", "latest", *options[:2])
+            return ran
+
+        def one_stream():
+            store.remove(prefixes[0])
+            seconds = store.one_stream(slow.url, files / "random", f"{prefixes[0]}/whole")
+            return Ran(seconds, 0)
+
+        contestants = {"lifeboat": lambda: backup(1), "to three": lambda: backup(3), "one stream": one_stream}
+        measured = contest("upload", contestants)
+        add = self.adder("upload", measured)
+        # Five times as fast as one stream.
+        add("1 GB: time / one stream's", measured.ratios("lifeboat", "one stream"), 0.20)
+        add("1 GB to three: time / time to one", measured.ratios("to three", "lifeboat"))
+        for name, reach in (("lifeboat", MEMORY), ("to three", 160)):
+            mine = [ran.peak / MIB for ran in measured.runs[name]]
+            add(f"{name}: peak MiB, worst", mine, reach, unit="{:.0f}", middle=max)
+        for prefix in prefixes:
+            store.remove(prefix)
+        output(["docker", "volume", "rm", volume])
+
     def list(self):
         count = max(10, round(10_000 * SCALE))
         folder = self.rig.folder / "many"
@@ -332,6 +377,7 @@ WORKLOADS = {
     "restore": Bench.restore,
     "redis": Bench.redis,
     "volume": Bench.volume,
+    "upload": Bench.upload,
     "memory": Bench.memory,
     "list": Bench.list,
 }

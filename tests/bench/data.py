@@ -249,3 +249,14 @@ def large_file(folder):
     for _ in range(max(1, round(60 * SCALE))):
         subprocess.run(["sh", "-c", 'cat "$0" >> "$1"', str(block), str(log)], check=True)
     block.unlink()
+
+
+def random_file(folder):
+    """A gigabyte that nothing makes smaller, the same every time."""
+    source = random.Random(7)
+    left = max(20_000_000, round(1e9 * SCALE))
+    with open(folder / "random", "wb") as file:
+        while left > 0:
+            some = source.randbytes(min(left, 1 << 20))
+            file.write(some)
+            left -= len(some)

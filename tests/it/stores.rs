@@ -30,8 +30,8 @@ fn machine(endpoint: &str, prefix: &str) -> Place {
             "LIFEBOAT_REPOSITORY",
             &format!("s3://lifeboat-tests/{prefix}"),
         ),
-        ("LIFEBOAT_RETRY_FOR", "3"),
-        ("LIFEBOAT_REQUEST_TIMEOUT", "3"),
+        ("LIFEBOAT_RETRY_FOR", "5"),
+        ("LIFEBOAT_REQUEST_TIMEOUT", "5"),
     ] {
         place.env.insert(name.to_owned(), value.to_owned());
     }

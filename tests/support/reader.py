@@ -30,6 +30,7 @@ NAMES = [
 ]
 SUFFIXES = {"zstd": ".zst", "age": ".age"}
 SELF = ("SHA256SUMS", "SHA256SUMS.minisig")
+AGE = b"age-encryption.org/v1\n"
 SMALL = 64 << 20
 
 
@@ -172,6 +173,14 @@ def check(root, stack, backup):
     left -= {"manifest.json", "RESTORE.md"}
     plain = {key.removesuffix(".age") for key in left}
     need(plain == {"facts.json.zst", "stack.json.zst"}, f"unexpected or missing: {left}")
+    encrypted = {key.endswith(".age") for key in left}
+    encrypted |= {"age" in artifact["encoding"] for artifact in manifest["artifacts"]}
+    need(len(encrypted) == 1, "encrypted in parts")
+    firsts = [artifact["objects"][0]["key"] for artifact in manifest["artifacts"]]
+    for key in [*left, *firsts]:
+        if key.endswith(".age"):
+            with open(f"{path}/{key}", "rb") as file:
+                need(file.read(len(AGE)) == AGE, f"{key}: not age's")
     for field in ("started", "finished", "trigger", "complete"):
         need(commit[field] == manifest[field], f"commit: {field} is not the manifest's")
     need(commit["artifacts"] == names, "commit: not the manifest's artifacts")

@@ -13,6 +13,16 @@ use std::time::Duration;
 
 pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -> Result<ExitCode> {
     let (repositories, unreachable) = session.repositories(&arguments.recipient).await?;
+    let protected = repositories
+        .iter()
+        .all(|one| one.protection().recipients.is_some());
+    if session.loaded.config.encryption.identity.is_some() && !protected {
+        // Whoever has set a key up takes new backups for encrypted.
+        return Err(Error::usage(
+            "[encryption] says who reads, and not who new backups are encrypted to",
+        )
+        .hint("add recipients: lifeboat key generate has printed the public key"));
+    }
     for (address, error) in &unreachable {
         output.observe(&Event::Warning {
             message: format!("{address} is left out: {}", error.chain()),

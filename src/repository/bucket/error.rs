@@ -16,6 +16,26 @@ pub(super) enum Meaning {
     Passing,
 }
 
+/// What stores say with a client's status though the next try may go better: bytes that came slowly, not at all, or
+/// other than they were sent.
+const PASSING: [&str; 7] = [
+    "status code: 408",
+    "status code: 429",
+    "<Code>RequestTimeout</Code>",
+    "<Code>IncompleteBody</Code>",
+    "<Code>BadDigest</Code>",
+    "<Code>XAmzContentSHA256Mismatch</Code>",
+    "<Code>Md5Mismatch</Code>",
+];
+
+/// What stores say of credentials that were good once.
+const EXPIRED: [&str; 4] = [
+    "ExpiredToken",
+    "TokenExpired",
+    "InvalidToken",
+    "token has expired",
+];
+
 /// Sorts an error of the client.
 pub(super) fn meaning(error: &object_store::Error) -> Meaning {
     use object_store::Error as E;
@@ -24,12 +44,10 @@ pub(super) fn meaning(error: &object_store::Error) -> Meaning {
         E::AlreadyExists { .. } | E::Precondition { .. } | E::NotModified { .. } => Meaning::Exists,
         E::Generic { .. } => {
             let text = chain(error);
-            let never_sent = text.contains("builder error");
-            let client_side = text.contains("status code: 4")
-                && !["status code: 408", "status code: 429"]
-                    .iter()
-                    .any(|passing| text.contains(passing));
-            match client_side || never_sent {
+            // "Not implemented" is no mishap, though it is the server's.
+            let last_words = ["builder error", "status code: 4", "status code: 501"];
+            let says = |words: &[&str]| words.iter().any(|words| text.contains(words));
+            match says(&last_words) && !says(&PASSING) {
                 true => Meaning::Final,
                 false => Meaning::Passing,
             }
@@ -66,13 +84,7 @@ pub(super) fn explain(doing: &str, what: &str, error: &object_store::Error) -> E
             ))
             .hint("set this machine's clock (an NTP client keeps it right)");
     }
-    let expired = [
-        "ExpiredToken",
-        "TokenExpired",
-        "InvalidToken",
-        "token has expired",
-    ];
-    if expired.iter().any(|code| text.contains(code)) {
+    if EXPIRED.iter().any(|code| text.contains(code)) {
         return failed
             .caused_by(said)
             .hint("the credentials have expired: give new ones, and run it again");
@@ -94,10 +106,17 @@ pub(super) fn explain(doing: &str, what: &str, error: &object_store::Error) -> E
 /// Whether the store refused because the credentials may not do that, or because it keeps what it has.
 pub(super) fn is_refusal(error: &object_store::Error) -> bool {
     let text = chain(error);
+    // Wrong credentials say nothing about what right ones may do.
+    let unknown = ["SignatureDoesNotMatch", "InvalidAccessKeyId"];
+    let is_unproven = EXPIRED
+        .iter()
+        .chain(&unknown)
+        .any(|code| text.contains(code));
     matches!(
         error,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. }
     ) && skewed(&text).is_none()
+        && !is_unproven
         // Azure: a legal hold or an immutability policy answers with a conflict.
         || text.contains("BlobImmutableDueToPolicy")
         || text.contains("BlobImmutableDueToLegalHold")
@@ -182,6 +201,51 @@ mod tests {
             redacted(text),
             "GET http://h:1/c/k failed (url: https://h/x)"
         );
+    }
+
+    #[test]
+    fn what_may_go_better_is_tried_again_and_what_will_not_is_not() {
+        let generic = |text: &str| object_store::Error::Generic {
+            store: "S3",
+            source: format!("Server returned non-2xx status code: {text}").into(),
+        };
+        for (text, expected) in [
+            (
+                "400 Bad Request: <Code>InvalidRequest</Code>",
+                Meaning::Final,
+            ),
+            (
+                "400 Bad Request: <Code>RequestTimeout</Code>",
+                Meaning::Passing,
+            ),
+            ("400 Bad Request: <Code>BadDigest</Code>", Meaning::Passing),
+            ("429 Too Many Requests: ", Meaning::Passing),
+            ("500 Internal Server Error: ", Meaning::Passing),
+            ("501 Not Implemented: ", Meaning::Final),
+        ] {
+            assert_eq!(meaning(&generic(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_that_are_wrong_are_no_refusal() {
+        let denied = |code: &str| object_store::Error::PermissionDenied {
+            path: "x".into(),
+            source: format!("403: <Code>{code}</Code>").into(),
+        };
+        assert!(is_refusal(&denied("AccessDenied")));
+        for code in [
+            "ExpiredToken",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+        ] {
+            assert!(!is_refusal(&denied(code)), "{code}");
+        }
+        let expired = object_store::Error::Unauthenticated {
+            path: "x".into(),
+            source: "401: <Code>ExpiredToken</Code>".into(),
+        };
+        assert!(!is_refusal(&expired));
     }
 
     #[test]

@@ -13,15 +13,29 @@ use crate::repository::open::random_hex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// How long a holder counts as alive after it last wrote, by the store's clock.
-const LIFE: Duration = Duration::from_mins(5);
-/// How often a holder writes.
-const BEAT: Duration = Duration::from_secs(30);
+/// How holders keep their holds alive.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::repository) struct Pace {
+    /// How long a holder counts as alive after it last wrote, by the store's clock.
+    pub life: Duration,
+    /// How often a holder writes.
+    pub beat: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            life: Duration::from_mins(5),
+            beat: Duration::from_secs(30),
+        }
+    }
+}
+
 /// How long a writer or reader waits for a prune to end, and how often it looks.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -59,6 +73,8 @@ struct Owner {
 pub(in crate::repository) struct Hold {
     bucket: Bucket,
     key: String,
+    kind: HoldKind,
+    pace: Pace,
     /// `None` where nothing can be written, where nobody prunes with these credentials either.
     beat: Option<JoinHandle<()>>,
     alive: Arc<AtomicBool>,
@@ -67,11 +83,21 @@ pub(in crate::repository) struct Hold {
 /// What this process holds. One shared hold serves all that it does in one repository.
 #[derive(Debug, Default)]
 pub(in crate::repository) struct Holds {
+    pace: Pace,
     shared: tokio::sync::Mutex<HashMap<String, Weak<Hold>>>,
     all: Mutex<Vec<Arc<Hold>>>,
 }
 
 impl Holds {
+    /// None yet, kept alive at another pace.
+    #[cfg(test)]
+    pub(in crate::repository) fn at(pace: Pace) -> Self {
+        Self {
+            pace,
+            ..Self::default()
+        }
+    }
+
     /// A hold that keeps pruning away.
     ///
     /// # Errors
@@ -79,10 +105,14 @@ impl Holds {
     pub(in crate::repository) async fn shared(&self, bucket: &Bucket) -> Result<Arc<Hold>> {
         let mut shared = self.shared.lock().await;
         let address = bucket.shown("");
-        if let Some(hold) = shared.get(&address).and_then(Weak::upgrade) {
+        // One that was released, or that others take for dead, keeps nobody away.
+        let known = shared.get(&address).and_then(Weak::upgrade);
+        if let Some(hold) = known.filter(|hold| hold.is_alive())
+            && !self.prunes(&address)
+        {
             return Ok(hold);
         }
-        let hold = Arc::new(take_shared(bucket).await?);
+        let hold = Arc::new(self.take_shared(bucket).await?);
         shared.insert(address, Arc::downgrade(&hold));
         self.keep(&hold);
         Ok(hold)
@@ -93,13 +123,16 @@ impl Holds {
     /// # Errors
     /// Busy where a backup is being written or read, or another prune is at work.
     pub(in crate::repository) async fn exclusive(&self, bucket: &Bucket) -> Result<Arc<Hold>> {
-        let hold = Hold::take(bucket, HoldKind::Exclusive)
+        // Nobody in this process takes the shared hold again before this one is known.
+        let _shared = self.shared.lock().await;
+        self.let_go().await;
+        let hold = Hold::take(bucket, HoldKind::Exclusive, self.pace)
             .await?
             .ok_or_else(|| {
                 Error::failed(format!("{} cannot be written", bucket.shown("")))
                     .hint("removing backups takes credentials that may write")
             })?;
-        match self.others(&hold, None).await {
+        match hold.others(None, &self.unused()).await {
             Ok(None) => {
                 let hold = Arc::new(hold);
                 self.keep(&hold);
@@ -122,54 +155,76 @@ impl Holds {
         }
     }
 
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Hold>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn keep(&self, hold: &Arc<Hold>) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(Arc::clone(hold));
+        self.all().push(Arc::clone(hold));
+    }
+
+    /// Whether this process itself prunes there right now.
+    fn prunes(&self, address: &str) -> bool {
+        self.all().iter().any(|hold| {
+            hold.kind == HoldKind::Exclusive && hold.is_used() && hold.bucket.shown("") == address
+        })
+    }
+
+    /// The keys of the holds that are kept for whatever this process does next, and that nothing uses now.
+    fn unused(&self) -> Vec<String> {
+        let all = self.all();
+        let unused = all.iter().filter(|hold| !hold.is_used());
+        unused.map(|hold| hold.key.clone()).collect()
+    }
+
+    /// Releases what kept everyone away and is over: nobody has to wait until this process ends.
+    async fn let_go(&self) {
+        let over: Vec<Arc<Hold>> = self
+            .all()
+            .extract_if(.., |hold| {
+                hold.kind == HoldKind::Exclusive && !hold.is_used()
+            })
+            .collect();
+        for hold in over {
+            hold.release().await;
+        }
     }
 
     /// Releases everything, however many still use it: the process is about to end.
     pub(in crate::repository) async fn release_all(&self) {
-        let all = std::mem::take(&mut *self.all.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.all());
         for hold in all {
             hold.release().await;
         }
     }
 
-    /// Somebody else who holds the repository, of one kind or of any; the dead are cleared away.
-    async fn others(&self, mine: &Hold, kind: Option<HoldKind>) -> Result<Option<Owner>> {
-        let own: Vec<String> = {
-            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.iter().map(|hold| hold.key.clone()).collect()
-        };
-        mine.others(kind, &own).await
-    }
-}
-
-async fn take_shared(bucket: &Bucket) -> Result<Hold> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        let Some(hold) = Hold::take(bucket, HoldKind::Shared).await? else {
-            return Ok(Hold::none(bucket));
-        };
-        match hold.others(Some(HoldKind::Exclusive), &[]).await {
-            Ok(None) => return Ok(hold),
-            Ok(Some(_)) if Instant::now() < until => hold.release().await,
-            Ok(Some(owner)) => {
-                hold.release().await;
-                return Err(Error::busy(format!(
-                    "{} is being pruned by process {} on {}",
-                    bucket.shown(""),
-                    owner.process,
-                    owner.host
-                ))
-                .hint("try again when the prune has ended"));
+    async fn take_shared(&self, bucket: &Bucket) -> Result<Hold> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.let_go().await;
+            let Some(hold) = Hold::take(bucket, HoldKind::Shared, self.pace).await? else {
+                return Ok(Hold::none(bucket));
+            };
+            match hold.others(Some(HoldKind::Exclusive), &[]).await {
+                Ok(None) => return Ok(hold),
+                Ok(Some(_)) if Instant::now() < until => hold.release().await,
+                Ok(Some(owner)) => {
+                    hold.release().await;
+                    return Err(Error::busy(format!(
+                        "{} is being pruned by process {} on {}",
+                        bucket.shown(""),
+                        owner.process,
+                        owner.host
+                    ))
+                    .hint("try again when the prune has ended"));
+                }
+                Err(error) => {
+                    hold.release().await;
+                    return Err(error);
+                }
             }
-            Err(error) => {
-                hold.release().await;
-                return Err(error);
-            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -178,26 +233,36 @@ impl Hold {
         Self {
             bucket: bucket.clone(),
             key: String::new(),
+            kind: HoldKind::Shared,
+            pace: Pace::default(),
             beat: None,
             alive: Arc::new(AtomicBool::new(true)),
         }
     }
 
     /// Writes the hold's object; `None` where the credentials may not write.
-    async fn take(bucket: &Bucket, kind: HoldKind) -> Result<Option<Self>> {
+    async fn take(bucket: &Bucket, kind: HoldKind, pace: Pace) -> Result<Option<Self>> {
         let key = format!("{HOLDS}/{}-{}.json", kind.name(), random_hex()?);
         let text = owner_text(false)?;
         if !bucket.write_own(&key, &text).await? {
             return Ok(None);
         }
         let alive = Arc::new(AtomicBool::new(true));
-        let beat = tokio::spawn(beat(bucket.clone(), key.clone(), text, Arc::clone(&alive)));
+        let again = beat(bucket.clone(), key.clone(), text, pace, Arc::clone(&alive));
+        let beat = tokio::spawn(again);
         Ok(Some(Self {
             bucket: bucket.clone(),
             key,
+            kind,
+            pace,
             beat: Some(beat),
             alive,
         }))
+    }
+
+    /// Whether anything but [`Holds`] itself has it.
+    fn is_used(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1
     }
 
     /// Whether others still see it.
@@ -227,7 +292,8 @@ impl Hold {
             if key == self.key || own.contains(&key) || !wanted {
                 continue;
             }
-            if is_dead(other.modified, now) {
+            let age = now.duration_since(other.modified);
+            if age.is_ok_and(|age| age > self.pace.life) {
                 // Taken over. That it cannot be removed changes nothing: it is dead for everybody.
                 let _ = self.bucket.remove(&key).await;
                 continue;
@@ -278,18 +344,17 @@ impl Bucket {
     }
 }
 
-fn is_dead(modified: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(modified).is_ok_and(|age| age > LIFE)
-}
-
 /// Writes the hold's object again and again. Where that has failed for too long, others take it for dead.
-async fn beat(bucket: Bucket, key: String, text: Vec<u8>, alive: Arc<AtomicBool>) {
+async fn beat(bucket: Bucket, key: String, text: Vec<u8>, pace: Pace, alive: Arc<AtomicBool>) {
     let mut written = Instant::now();
     loop {
-        tokio::time::sleep(BEAT).await;
-        match tokio::time::timeout(BEAT, bucket.put_over(&key, &text)).await {
+        tokio::time::sleep(pace.beat).await;
+        match tokio::time::timeout(pace.beat, bucket.put_over(&key, &text)).await {
             Ok(Ok(())) => written = Instant::now(),
-            _ if written.elapsed() + BEAT > LIFE => alive.store(false, Ordering::Relaxed),
+            // The next try may take two beats: by then it would be too late to say so.
+            _ if written.elapsed() + 2 * pace.beat >= pace.life => {
+                alive.store(false, Ordering::Relaxed);
+            }
             _ => {}
         }
     }

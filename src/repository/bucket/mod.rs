@@ -8,6 +8,8 @@ mod error;
 mod hold;
 mod sending;
 
+#[cfg(test)]
+pub(super) use hold::Pace;
 pub(super) use hold::{Hold, Holds};
 pub(super) use sending::Sending;
 
@@ -279,7 +281,9 @@ impl Bucket {
         let full = self.full(key)?;
         match self.tried(|| self.objects.delete(&full).boxed()).await {
             Ok(()) => Ok(Removal::Gone),
-            Err(error) if meaning(&error) == Meaning::Missing => Ok(Removal::Gone),
+            Err(error) if meaning(&error) == Meaning::Missing && !is_no_bucket(&error) => {
+                Ok(Removal::Gone)
+            }
             Err(error) if is_refusal(&error) => Ok(Removal::Kept),
             Err(error) => Err(explain("remove", &self.shown(key), &error)),
         }
@@ -355,7 +359,9 @@ impl Bucket {
             Ok(()) => Ok(false),
             Err(error) if meaning(&error) == Meaning::Exists => Ok(kept),
             // "Not implemented": the store does not know the condition at all.
-            Err(_) if kept => Ok(false),
+            Err(error) if kept && meaning(&error) == Meaning::Final && !is_refusal(&error) => {
+                Ok(false)
+            }
             Err(error) => Err(explain("write", &self.shown(key), &error)),
         }
     }
@@ -371,8 +377,11 @@ impl Bucket {
                 continue;
             }
             let key = format!("{ORPHANS}/{}", record.key);
-            if let Some(bytes) = self.get(&key).await? {
-                sending::give_up_recorded(self, &bytes).await;
+            if let Some(bytes) = self.get(&key).await?
+                && !sending::give_up_recorded(self, &bytes).await
+            {
+                // Without its record nobody would find the upload again.
+                continue;
             }
             if self.remove(&key).await? == Removal::Gone {
                 swept.push(key);

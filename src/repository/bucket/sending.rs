@@ -96,6 +96,13 @@ impl Sending {
         let landed =
             landed.ok_or_else(|| Error::failed(format!("{}: a part is missing", self.key)))?;
         let (full, id) = (begun.full.clone(), Arc::clone(&begun.id));
+        // Completing writes over what stands there (fact 41). The same bytes are those of a copy beside this one.
+        if let Some(stands) = self.bucket.head(&self.key).await? {
+            let is_same =
+                stands.size == size && read_back(&self.bucket, &self.key, size).await? == sha256;
+            self.abort().await;
+            return if is_same { Ok(()) } else { Err(self.twice()) };
+        }
         complete(&self.bucket, &self.key, &full, &id, landed, size, sha256).await?;
         if let Some(begun) = self.begun.take() {
             // What stays is found to be done by the sweep, and removed then.
@@ -125,11 +132,12 @@ impl Sending {
         let bytes: Vec<u8> = std::mem::take(&mut self.waiting).concat();
         match self.bucket.put_new(&self.key, &bytes).await? {
             Published::Created => Ok(()),
-            Published::Existed => Err(Error::failed(format!(
-                "{} was written twice in one backup",
-                self.key
-            ))),
+            Published::Existed => Err(self.twice()),
         }
+    }
+
+    fn twice(&self) -> Error {
+        Error::failed(format!("{} was written twice in one backup", self.key))
     }
 
     async fn begin(&mut self) -> Result<&mut Begun> {
@@ -251,12 +259,18 @@ async fn read_back(bucket: &Bucket, key: &str, size: u64) -> Result<String> {
     Ok(hex::encode(digest.finalize()))
 }
 
-/// Gives up the upload that a dead writer has recorded. One that is unknown to the store was completed, or given up.
-pub(super) async fn give_up_recorded(bucket: &Bucket, record: &[u8]) {
+/// Gives up the upload that a dead writer has recorded; `false` where the store still has it. One that is unknown to
+/// the store was completed, or given up.
+pub(super) async fn give_up_recorded(bucket: &Bucket, record: &[u8]) -> bool {
     let Ok(record) = serde_json::from_slice::<Record>(record) else {
-        return;
+        return true;
     };
-    if let Ok(full) = bucket.full(&record.key) {
-        let _ = bucket.parts.abort_multipart(&full, &record.upload).await;
+    let Ok(full) = bucket.full(&record.key) else {
+        return true;
+    };
+    let abort = || bucket.parts.abort_multipart(&full, &record.upload);
+    match bucket.tried(abort).await {
+        Ok(()) => true,
+        Err(error) => meaning(&error) == Meaning::Missing,
     }
 }

@@ -1,6 +1,6 @@
 //! A store that fails: every kind of fault at every request of a backup, until a run passes without one.
 
-use super::place::{Kind, Place, endpoint};
+use super::place::{Kind, Place, endpoint, soak};
 use super::proxy::{Fault, Proxy, Seen};
 use super::{id, land, manifest, name, seal, verify};
 use crate::error::Result;
@@ -50,7 +50,10 @@ fn large() -> Vec<u8> {
 /// Lets the `n`th request of a backup fail, for every `n` until a backup makes fewer requests.
 async fn at_every_request(kind: Kind, fault: Fault, must_succeed: bool) {
     let proxy = Proxy::new(&endpoint(kind));
-    let place = Place::behind(kind, &proxy.url());
+    let mut place = Place::behind(kind, &proxy.url());
+    if matches!(fault, Fault::Stall) {
+        place = place.patient_with_stalls();
+    }
     let repository = place.init().await;
     let bytes = large();
     for n in 1.. {
@@ -107,6 +110,7 @@ passing_faults! {
     an_internal_error_is_passed_over_azure Azure Fault::Answer(500, "");
     an_internal_error_is_passed_over_gcs Gcs Fault::Answer(500, "");
     a_store_that_is_busy_is_asked_again_s3 S3 Fault::Answer(503, SLOW_DOWN);
+    a_request_that_stalls_is_sent_again_s3 S3 Fault::Stall;
     an_error_after_success_is_no_failure_s3 S3 Fault::AnswerAfter(500, "");
     an_error_after_success_is_no_failure_azure Azure Fault::AnswerAfter(500, "");
     an_error_after_success_is_no_failure_gcs Gcs Fault::AnswerAfter(500, "");
@@ -227,5 +231,34 @@ async fn a_store_that_keeps_everything_is_written_to_all_the_same() {
     place.access.close().await;
     verify(&repository, "shop").await.unwrap();
     proxy.rule(|_: &Seen| None);
+    place.clean().await;
+}
+
+/// Parts that take longer than the pipeline before them: everything waits, nothing is lost, memory does not grow.
+#[tokio::test]
+async fn a_long_stream_passes_a_throttled_store() {
+    let proxy = Proxy::new(&endpoint(Kind::S3));
+    let place = Place::behind(Kind::S3, &proxy.url());
+    let repository = place.init().await;
+    proxy.rule(|seen: &Seen| (seen.method == "PUT").then_some(Fault::Slow(8 << 20)));
+    let writer = repository.begin("shop", &id(0)).await.unwrap();
+    let mut upload = writer.upload(&name("volume/v"), &[Encoding::Zstd]).unwrap();
+    for n in 0..soak(60, 10_000) {
+        let piece = vec![n.to_le_bytes()[0]; 1 << 20];
+        upload.write(piece.into()).await.unwrap();
+    }
+    let objects = upload.finish().await.unwrap();
+    let sealed = vec![seal(&name("volume/v"), objects)];
+    writer
+        .commit(
+            manifest("shop", &id(0)),
+            sealed,
+            &Facts::default(),
+            &json!({}),
+            "",
+        )
+        .await
+        .unwrap();
+    verify(&repository, "shop").await.unwrap();
     place.clean().await;
 }

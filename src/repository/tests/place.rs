@@ -55,6 +55,18 @@ pub(super) fn endpoint(kind: Kind) -> String {
     })
 }
 
+/// A size or a count: `usual` in a test run, `long` under `make soak`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests are told by the environment"
+)]
+pub(super) fn soak(usual: u32, long: u32) -> u32 {
+    match std::env::var_os("LIFEBOAT_SOAK") {
+        Some(_) => long,
+        None => usual,
+    }
+}
+
 /// What a user would set to reach a store at `endpoint`.
 fn access(kind: Kind, endpoint: &str) -> Access {
     let gcs = format!(
@@ -115,8 +127,8 @@ impl Place {
             kind,
             raw: Raw::Bucket(raw),
             access: access(kind, at).with_limits(
-                Some(Duration::from_secs(3)),
-                Some(Duration::from_secs(4)),
+                Some(Duration::from_secs(5)),
+                Some(Duration::from_secs(15)),
                 std::env::temp_dir().join(format!("lifeboat-cache-{prefix}")),
             ),
             location,
@@ -132,6 +144,16 @@ impl Place {
         Repository::open(&self.location, &self.access)
             .await
             .unwrap()
+    }
+
+    /// The same with requests that are given up soon, and sent again for long.
+    pub(super) fn patient_with_stalls(mut self) -> Self {
+        let cache = self.access.cache.clone().unwrap();
+        let (timeout, patience) = (Duration::from_secs(2), Duration::from_secs(15));
+        self.access = self
+            .access
+            .with_limits(Some(timeout), Some(patience), cache);
+        self
     }
 
     /// The same with a store that is given up soon.

@@ -4,9 +4,12 @@ use super::place::{Kind, Place};
 use super::{artifact, back_up, id, land, manifest, moment, name, seal, three, verify};
 use crate::error::Kind as Failure;
 use crate::manifest::{BackupId, Encoding, Facts};
+use crate::repository::bucket::{Pace, Sending};
+use crate::repository::store::Store;
 use crate::repository::{Deletion, InitOutcome, Location, Repository};
 use bytes::Bytes;
 use serde_json::json;
+use std::time::Duration;
 
 /// Runs one scenario as a test over each kind of store.
 macro_rules! over_every_store {
@@ -42,6 +45,8 @@ over_every_store!(
     pins_and_proofs_stand_beside,
     a_removed_backup_leaves_nothing,
     nobody_prunes_under_a_writer,
+    a_dead_holder_is_taken_over,
+    what_was_left_behind_is_swept_after_a_day,
     an_upload_that_is_given_up_leaves_nothing,
     large_artifacts_come_back,
     a_copy_is_the_backup_and_goes_on_where_it_was,
@@ -306,6 +311,72 @@ async fn nobody_prunes_under_a_writer(place: &Place) {
     let maintenance = other.maintain().await.unwrap();
     assert!(repository.maintain().await.is_err(), "one at a time");
     drop(maintenance);
+}
+
+async fn a_dead_holder_is_taken_over(place: &Place) {
+    let repository = place.init().await;
+    if place.kind == Kind::Directory {
+        // There the kernel lets go for the dead.
+        return;
+    }
+    let _writer = repository.begin("shop", &id(0)).await.unwrap();
+    let at = |life| {
+        let rhythm = Pace {
+            life,
+            beat: Duration::from_hours(1),
+        };
+        place.access.of_another_process(rhythm)
+    };
+    let patient = at(Duration::from_hours(1));
+    let other = Repository::open(&place.location, &patient).await.unwrap();
+    assert_eq!(other.maintain().await.unwrap_err().kind(), Failure::Busy);
+    // Whoever writes every 30 seconds is dead for one who expects it every second.
+    let hasty = at(Duration::from_secs(1));
+    let other = Repository::open(&place.location, &hasty).await.unwrap();
+    for tries in 0.. {
+        match other.maintain().await {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error.kind(), Failure::Busy, "{}", error.chain()),
+        }
+        assert!(tries < 100, "it is never taken over");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    hasty.close().await;
+}
+
+async fn what_was_left_behind_is_swept_after_a_day(place: &Place) {
+    let repository = place.init().await;
+    back_up(&repository, "shop", &id(0), &three())
+        .await
+        .unwrap();
+    let good = place.keys().await;
+    back_up(&repository, "shop", &id(1), &three())
+        .await
+        .unwrap();
+    place.remove(&format!("shop/{}.backup.json", id(1))).await;
+    if let Store::Bucket(bucket) = &repository.store {
+        // An upload whose writer is killed has no chance to give it up.
+        let key = format!("shop/{}/volume/v.tar.zst", id(2));
+        let mut sending = Sending::new(bucket.clone(), key);
+        for _ in 0..9 {
+            let piece = Bytes::from(vec![1; 1 << 20]);
+            sending.push(piece).await.unwrap();
+        }
+        std::mem::forget(sending);
+        let left = place.keys().await;
+        assert!(left.iter().any(|key| key.contains("uploads/")), "{left:?}");
+    }
+    place.access.close().await;
+    let maintenance = repository.maintain().await.unwrap();
+    let now = repository.store.clock().await.unwrap();
+    let hours = |hours| now + Duration::from_hours(hours);
+    assert!(maintenance.sweep_at(hours(23)).await.unwrap().is_empty());
+    let swept = maintenance.sweep_at(hours(25)).await.unwrap();
+    assert!(swept.contains(&format!("shop/{}", id(1))), "{swept:?}");
+    assert_eq!(place.keys().await, good);
+    drop(maintenance);
+    place.access.close().await;
+    verify(&repository, "shop").await.unwrap();
 }
 
 async fn an_upload_that_is_given_up_leaves_nothing(place: &Place) {

@@ -318,7 +318,7 @@ fn wrong_arguments_are_usage_errors() {
         &["restore", "latest"],
         &["restore", "latest", "--as", "x", "--in-place"],
         &["verify", "latest", "--all"],
-        &["list", "-R", "s3://bucket/x"],
+        &["list", "-R", "s3://key:secret@bucket"],
         &["list", "-R", ""],
     ] {
         let ran = place.run(arguments);
