@@ -2,7 +2,7 @@
 
 No emulator that can be installed from a package registry speaks it. It enforces what lifeboat relies on: creation only
 if absent (x-goog-if-generation-match: 0), parts of at least 5 MiB but for the last, completion with the parts' own tags,
-pages of a listing, and a bearer token that is there.
+pages of a listing. It looks at no signature and no token.
 """
 
 import hashlib
@@ -72,8 +72,6 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self):
         data = self.body()
         bucket, key, query = self.parse()
-        if self.headers.get("Authorization", "").endswith("expired"):
-            return self.fault(401, "ExpiredToken")
         with STORE.lock:
             if not key and self.command == "PUT":
                 STORE.buckets.setdefault(bucket, {})
@@ -101,7 +99,9 @@ class Handler(BaseHTTPRequestHandler):
         if "uploadId" in query:
             return self.part(objects, key, query, data)
         if self.command == "PUT":
-            if self.headers.get("x-goog-if-generation-match") == "0" and key in objects:
+            # The second is what S3 calls it: the benchmark uses this as a fast server of S3's protocol, unsigned.
+            only_new = (self.headers.get("x-goog-if-generation-match"), self.headers.get("If-None-Match"))
+            if ("0" in only_new or "*" in only_new) and key in objects:
                 return self.fault(412, "PreconditionFailed")
             return self.stored(objects, key, data)
         if key not in objects:
