@@ -154,7 +154,12 @@ impl Bucket {
         match self.tried(|| self.objects.head(&full).boxed()).await {
             Ok(meta) => Ok(Some(meta)),
             Err(error) if meaning(&error) == Meaning::Missing && !is_no_bucket(&error) => Ok(None),
-            Err(error) => Err(explain("look at", &self.shown(key), &error)),
+            Err(error) => {
+                // An answer to HEAD has no body, and so no reason: one to GET has.
+                let said = self.objects.get(&full).await.err();
+                let error = said.unwrap_or(error);
+                Err(explain("look at", &self.shown(key), &error))
+            }
         }
     }
 
