@@ -50,6 +50,9 @@ redis_ask() { printf '%s\n' "$LIFEBOAT_COMMANDS" | redis_client; }
 /// How often a server that is starting, loading or saving is asked, at first and at the most.
 pub(super) const POLLS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
+/// How long the engine may still call a container running that has ended.
+const ENGINE_LAGS: Duration = Duration::from_secs(5);
+
 /// A Redis or Valkey server in a running container.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -222,7 +225,7 @@ impl Server {
             let pinged = self.engine.run(&self.service.container_id, &command).await;
             let output = match pinged {
                 Ok(output) => output,
-                Err(error) => return Err(self.down().await?.unwrap_or(error)),
+                Err(error) => return Err(self.gone().await?.unwrap_or(error)),
             };
             let said = String::from_utf8_lossy(&output.stdout);
             if said.trim() == "PONG" || is_answer(&said) {
@@ -233,6 +236,12 @@ impl Server {
             let loading = said.contains("LOADING");
             let silent = said.contains("Could not connect") && begun.elapsed() < deadline;
             if !loading && !silent {
+                // A client that died with its container says nothing of use.
+                if said.trim().is_empty()
+                    && let Some(error) = self.gone().await?
+                {
+                    return Err(error);
+                }
                 return Err(match output.status {
                     126 | 127 => self.no_client(),
                     _ => self.refused(&said),
@@ -243,6 +252,19 @@ impl Server {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(POLLS.1);
+        }
+    }
+
+    /// An error where the container has ended, after something in it could not be run. The runtime knows of the end
+    /// before the engine says so (seen: "cannot exec in a stopped container" of one still called running).
+    async fn gone(&self) -> Result<Option<Error>> {
+        let deadline = tokio::time::Instant::now() + ENGINE_LAGS;
+        loop {
+            let down = self.down().await?;
+            if down.is_some() || tokio::time::Instant::now() >= deadline {
+                return Ok(down);
+            }
+            tokio::time::sleep(POLLS.0).await;
         }
     }
 
