@@ -1,6 +1,7 @@
 //! The one stream of events that progress bars, JSON lines and logs all observe.
 
-use serde::Serialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 /// Something that happened in a run. Serialised with `message_type`, one JSON object a line.
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +57,8 @@ pub enum Event {
         /// Seconds it took.
         seconds: f64,
     },
+    /// A scheduled run has ended, however.
+    RunFinished(Box<RunSummary>),
     /// Something the person should know that did not stop the run.
     Warning {
         /// The text, a lowercase fragment.
@@ -66,6 +69,62 @@ pub enum Event {
         /// The text.
         message: String,
     },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// All that was asked for is there.
+    Succeeded,
+    /// A part of it is, which was allowed.
+    Partial,
+    /// Nothing that counts is.
+    Failed,
+}
+
+/// What became of a scheduled run: what notifications, metrics and `status` tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The operation, as its command is called: `backup`, `drill`, `prune`.
+    pub operation: String,
+    /// The stack.
+    pub stack: String,
+    /// The schedule; `None` for a run that a person started.
+    pub schedule: Option<String>,
+    /// The backup that it made or was about, where it came so far.
+    pub backup: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How the run before it ended, where that is known: a success after a failure is a recovery.
+    pub previous: Option<Outcome>,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// Uncompressed bytes; 0 where there is no backup.
+    pub raw_size: u64,
+    /// Stored bytes; 0 where there is no backup.
+    pub stored_size: u64,
+    /// Each repository that was to get it, and why it did not.
+    pub repositories: Vec<RepositoryOutcome>,
+    /// What it warned of.
+    pub warnings: Vec<String>,
+    /// What failed.
+    pub error: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// The exit code of a command that ends so.
+    pub code: u8,
+}
+
+/// One repository of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryOutcome {
+    /// Its address.
+    pub repository: String,
+    /// Why it does not have the backup; `None` where it does.
+    pub failed: Option<String>,
 }
 
 /// Sees every event of a run, in order. Must not block for long.

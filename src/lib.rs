@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`cli`] | arguments, output, exit codes: the only place that prints |
 //! | [`config`] | `lifeboat.toml` and schedule files, into typed values |
+//! | [`schedule`] | when a stack is backed up, and which backups are kept: pure |
 //! | [`operation`] | what a person asks for: backup, restore, verify …; the only place where sources and repositories meet |
 //! | [`source`] | what can be captured and restored: PostgreSQL, Redis, volumes |
 //! | [`repository`] | where backups live, and the format they are kept in |
@@ -35,6 +36,7 @@ pub mod operation;
 pub mod pipeline;
 pub mod proof;
 pub mod repository;
+pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod stack;

@@ -6,7 +6,7 @@
 mod interpolate;
 mod schedule;
 
-pub use schedule::{Keep, Schedule, ScheduleFile, files as schedule_files};
+pub use schedule::{files as schedule_files, read as read_schedule};
 
 use crate::error::{Error, OrFail, Result, nearest};
 use crate::secret::SecretRef;

@@ -2,107 +2,204 @@
 
 use super::{at, parse};
 use crate::error::{Error, OrFail, Result, nearest};
-use chrono::{DateTime, Utc};
+use crate::schedule::{Calendar, Drill, DrillChoice, Hook, Hooks, Rules, Schedule};
+use crate::stack::Quiesce;
 use chrono_tz::Tz;
-use croner::Cron;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
+use toml::Spanned;
 
-/// A schedule, checked.
-#[derive(Debug, Clone)]
-pub struct Schedule {
-    /// The file's name without its ending.
-    pub name: String,
-    /// The stack.
-    pub stack: String,
-    /// When, in `timezone`.
-    pub cron: Cron,
-    /// The zone of `cron`.
-    pub timezone: Tz,
-    /// The repositories' names.
-    pub repositories: Vec<String>,
-    /// What to keep.
-    pub keep: Keep,
-}
-
-/// `[keep]`: how many of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Keep {
-    /// The newest.
-    pub last: Option<u32>,
-    /// One a day.
-    pub daily: Option<u32>,
-    /// One a week.
-    pub weekly: Option<u32>,
-    /// One a month.
-    pub monthly: Option<u32>,
-}
+/// How long a hook may take where its file does not say.
+const HOOK_TIME: Duration = Duration::from_mins(5);
 
 /// A schedule file as it stands.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ScheduleFile {
+struct ScheduleFile {
     stack: String,
-    cron: toml::Spanned<String>,
-    timezone: Option<toml::Spanned<String>>,
+    cron: Spanned<String>,
+    timezone: Option<Spanned<String>>,
+    jitter: Option<Spanned<String>>,
     #[serde(default)]
     repositories: Vec<String>,
     #[serde(default)]
-    keep: Keep,
+    only: Vec<String>,
+    #[serde(default)]
+    include: Vec<String>,
+    quiesce: Option<Quiesce>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+    #[serde(default)]
+    pin: bool,
+    #[serde(default)]
+    allow_partial: bool,
+    rpo: Option<Spanned<String>>,
+    keep: Option<KeepTable>,
+    #[serde(default)]
+    hooks: HooksTable,
+    drill: Option<DrillTable>,
 }
 
-impl Schedule {
-    /// Reads and checks one file.
-    ///
-    /// # Errors
-    /// Usage, with line and column, for unknown keys, a wrong cron expression or an unknown zone.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).or_fail(|| format!("cannot read {}", path.display()))?;
-        let file: ScheduleFile = parse(path, &text)?;
-        let cron = Cron::from_str(file.cron.as_ref()).map_err(|error| {
-            at(
-                path,
-                &text,
-                file.cron.span(),
-                &format!("not a cron expression: {error}"),
-            )
-            .hint("five fields: minute hour day month weekday, such as 0 2 * * *")
-        })?;
-        let timezone = match &file.timezone {
-            None => Tz::UTC,
-            Some(zone) => Tz::from_str(zone.as_ref()).map_err(|_| {
-                let near = nearest(
-                    zone.as_ref(),
-                    chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()),
-                )
-                .join(" or ");
-                let error = at(path, &text, zone.span(), "no such time zone");
-                match near.is_empty() {
-                    true => error.hint("zones look like Europe/Berlin"),
-                    false => error.hint(format!("did you mean {near}?")),
-                }
-            })?,
-        };
-        Ok(Self {
-            name: path
-                .file_stem()
-                .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
-            stack: file.stack,
-            cron,
-            timezone,
-            repositories: file.repositories,
-            keep: file.keep,
+/// `[keep]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeepTable {
+    last: Option<u32>,
+    hourly: Option<u32>,
+    daily: Option<u32>,
+    weekly: Option<u32>,
+    monthly: Option<u32>,
+    yearly: Option<u32>,
+    within: Option<Spanned<String>>,
+    #[serde(default)]
+    tags: Vec<String>,
+    min: Option<u32>,
+}
+
+/// `[hooks]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HooksTable {
+    #[serde(default)]
+    pre: Vec<HookTable>,
+    #[serde(default)]
+    post: Vec<HookTable>,
+}
+
+/// One of `[hooks]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookTable {
+    run: Spanned<Vec<String>>,
+    service: Option<String>,
+    time_limit: Option<Spanned<String>>,
+}
+
+/// `[drill]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DrillTable {
+    cron: Spanned<String>,
+    #[serde(default)]
+    backup: DrillChoice,
+}
+
+/// Reads and checks one file.
+///
+/// # Errors
+/// Usage, with line and column, for unknown keys, a wrong cron expression, time span or zone.
+pub fn read(path: &Path) -> Result<Schedule> {
+    let text =
+        std::fs::read_to_string(path).or_fail(|| format!("cannot read {}", path.display()))?;
+    let file: ScheduleFile = parse(path, &text)?;
+    let source = Source { path, text: &text };
+    let zone = file
+        .timezone
+        .as_ref()
+        .map_or(Ok(Tz::UTC), |zone| source.zone(zone))?;
+    let calendar = source.calendar(&file.cron, zone)?;
+    let calendar = match &file.jitter {
+        Some(jitter) => calendar.with_jitter(source.duration(jitter)?),
+        None => calendar,
+    };
+    let drill = file.drill.map(|drill| {
+        Ok::<_, Error>(Drill {
+            calendar: source.calendar(&drill.cron, zone)?,
+            backup: drill.backup,
+        })
+    });
+    Ok(Schedule {
+        name: path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned()),
+        stack: file.stack,
+        calendar,
+        repositories: file.repositories,
+        only: file.only,
+        include: file.include,
+        quiesce: file.quiesce,
+        tags: file.tags,
+        pin: file.pin,
+        allow_partial: file.allow_partial,
+        rpo: file.rpo.map(|rpo| source.duration(&rpo)).transpose()?,
+        keep: file.keep.map(|keep| source.rules(keep)).transpose()?,
+        hooks: Hooks {
+            before: source.hooks(file.hooks.pre)?,
+            after: source.hooks(file.hooks.post)?,
+        },
+        drill: drill.transpose()?,
+    })
+}
+
+/// The file that is read, for messages that point at a place in it.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn wrong<T>(&self, value: &Spanned<T>, what: &str) -> Error {
+        at(self.path, self.text, value.span(), what)
+    }
+
+    fn zone(&self, zone: &Spanned<String>) -> Result<Tz> {
+        Tz::from_str(zone.as_ref()).map_err(|_| {
+            let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+            let near = nearest(zone.as_ref(), names).join(" or ");
+            let error = self.wrong(zone, "no such time zone");
+            match near.is_empty() {
+                true => error.hint("zones look like Europe/Berlin"),
+                false => error.hint(format!("did you mean {near}?")),
+            }
         })
     }
 
-    /// The first run after `now`; `None` where there is none.
-    pub fn next_run(&self, now: DateTime<Utc>) -> Option<DateTime<Tz>> {
-        self.cron
-            .find_next_occurrence(&now.with_timezone(&self.timezone), false)
-            .ok()
+    fn calendar(&self, cron: &Spanned<String>, zone: Tz) -> Result<Calendar> {
+        Calendar::parse(cron.as_ref(), zone).map_err(|error| {
+            self.wrong(cron, &format!("not a cron expression: {error}"))
+                .hint("five fields: minute hour day month weekday, such as 0 2 * * *; or @daily")
+        })
+    }
+
+    fn duration(&self, span: &Spanned<String>) -> Result<Duration> {
+        humantime::parse_duration(span.as_ref()).map_err(|error| {
+            self.wrong(span, &format!("not a span of time: {error}"))
+                .hint("a number and a unit, such as 10m, 26h or 14d")
+        })
+    }
+
+    fn rules(&self, keep: KeepTable) -> Result<Rules> {
+        Ok(Rules {
+            last: keep.last,
+            hourly: keep.hourly,
+            daily: keep.daily,
+            weekly: keep.weekly,
+            monthly: keep.monthly,
+            yearly: keep.yearly,
+            within: keep.within.map(|span| self.duration(&span)).transpose()?,
+            tags: keep.tags,
+            min: keep.min,
+        })
+    }
+
+    fn hooks(&self, hooks: Vec<HookTable>) -> Result<Vec<Hook>> {
+        let hooks = hooks.into_iter().map(|hook| {
+            if hook.run.as_ref().is_empty() {
+                return Err(self.wrong(&hook.run, "a hook runs a program"));
+            }
+            Ok(Hook {
+                time_limit: match &hook.time_limit {
+                    Some(limit) => self.duration(limit)?,
+                    None => HOOK_TIME,
+                },
+                command: hook.run.into_inner(),
+                service: hook.service,
+            })
+        });
+        hooks.collect()
     }
 }
 
@@ -137,7 +234,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nightly.toml");
         std::fs::write(&path, text).unwrap();
-        Schedule::read(&path)
+        super::read(&path)
     }
 
     #[test]
@@ -145,13 +242,37 @@ mod tests {
         let schedule = read("stack = \"a\"\ncron = \"0 2 * * *\"\ntimezone = \"Europe/Berlin\"\n[keep]\ndaily = 7\n").unwrap();
         let now = "2026-07-01T12:00:00Z".parse().unwrap();
         assert_eq!(
-            schedule.next_run(now).unwrap().to_rfc3339(),
-            "2026-07-02T02:00:00+02:00"
+            schedule.calendar.next_after(now).unwrap().to_rfc3339(),
+            "2026-07-02T00:00:00+00:00"
         );
-        assert_eq!(
-            (schedule.name.as_str(), schedule.keep.daily),
-            ("nightly", Some(7))
-        );
+        assert_eq!(schedule.name, "nightly");
+        assert_eq!(schedule.keep.unwrap().daily, Some(7));
+    }
+
+    #[test]
+    fn everything_that_can_be_said_is_read() {
+        let schedule = read(
+            "stack = \"a\"\ncron = \"@daily\"\njitter = \"10m\"\nrepositories = [\"x\", \"y\"]\nonly = [\"redis\"]\n\
+             include = [\"bind:/srv\"]\nquiesce = \"pause\"\npin = true\nallow_partial = true\nrpo = \"26h\"\n\
+             [tags]\nwhy = \"night\"\n\
+             [keep]\nhourly = 1\nyearly = 2\nwithin = \"14d\"\ntags = [\"release\"]\nmin = 5\n\
+             [hooks]\npre = [{ run = [\"flush\", \"--all\"], service = \"api\", time_limit = \"90s\" }]\npost = [{ run = [\"wake\"] }]\n\
+             [drill]\ncron = \"0 4 * * 0\"\nbackup = \"random\"\n",
+        )
+        .unwrap();
+        assert_eq!(schedule.calendar.jitter(), Duration::from_mins(10));
+        assert_eq!(schedule.quiesce, Some(Quiesce::Pause));
+        assert_eq!(schedule.rpo, Some(Duration::from_hours(26)));
+        assert_eq!(schedule.tags["why"], "night");
+        let keep = schedule.keep.unwrap();
+        assert_eq!(keep.within, Some(Duration::from_hours(14 * 24)));
+        assert_eq!((keep.tags, keep.min), (vec!["release".to_owned()], Some(5)));
+        let pre = &schedule.hooks.before[0];
+        assert_eq!(pre.command, ["flush", "--all"]);
+        assert_eq!(pre.service.as_deref(), Some("api"));
+        assert_eq!(pre.time_limit, Duration::from_secs(90));
+        assert_eq!(schedule.hooks.after[0].time_limit, HOOK_TIME);
+        assert_eq!(schedule.drill.unwrap().backup, DrillChoice::Random);
     }
 
     #[test]
@@ -172,6 +293,14 @@ mod tests {
             (
                 "stack = \"a\"\ncron = \"0 2 * * *\"\n[keep]\ndayly = 1\n",
                 ":4:1: unknown field `dayly`",
+            ),
+            (
+                "stack = \"a\"\ncron = \"0 2 * * *\"\nrpo = \"26 fortnights\"\n",
+                ":3:7: not a span of time",
+            ),
+            (
+                "stack = \"a\"\ncron = \"0 2 * * *\"\n[hooks]\npre = [{ run = [] }]\n",
+                ":4:16: a hook runs a program",
             ),
         ] {
             let error = read(text).unwrap_err();

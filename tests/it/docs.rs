@@ -1,7 +1,7 @@
 //! Holds the documentation: what it shows is run, what it names exists, and what exists is named.
 
 use crate::support::lab::{Postgres, Style};
-use lifeboat::config::{self, Schedule, Search};
+use lifeboat::config::{self, Search, read_schedule};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -296,7 +296,7 @@ fn examples_of_configuration_are_accepted() {
     for example in examples {
         std::fs::write(&path, &example).unwrap();
         let accepted = if example.contains("cron = ") {
-            Schedule::read(&path).map(drop)
+            read_schedule(&path).map(drop)
         } else {
             let search = Search {
                 explicit: Some(path.clone()),
@@ -307,7 +307,7 @@ fn examples_of_configuration_are_accepted() {
         assert!(accepted.is_ok(), "{example}\n{accepted:?}");
     }
     for schedule in config::schedule_files(&root().join("schedules")).unwrap() {
-        let checked = Schedule::read(&schedule);
+        let checked = read_schedule(&schedule);
         assert!(checked.is_ok(), "{}: {checked:?}", schedule.display());
     }
 }

@@ -3,7 +3,7 @@
 use crate::cli::environment::{connect_options, now};
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::{DEFAULT_REPOSITORY, Session};
-use crate::config::{Schedule, schedule_files};
+use crate::config::{read_schedule, schedule_files};
 use crate::docker::connect::connect;
 use crate::error::{Kind, Result};
 use crate::operation::doctor::{Check, DoctorRequest, Outcome, doctor};
@@ -66,11 +66,14 @@ fn schedules(session: &Session) -> Result<Vec<Check>> {
             "schedule {}",
             path.file_stem().unwrap_or_default().to_string_lossy()
         );
-        let (outcome, message, hint) = match Schedule::read(&path) {
+        let (outcome, message, hint) = match read_schedule(&path) {
             Ok(schedule) => {
-                let next = schedule
-                    .next_run(now())
-                    .map_or("never".to_owned(), |next| next.to_rfc3339());
+                let calendar = &schedule.calendar;
+                let next = calendar
+                    .next_after(now())
+                    .map_or("never".to_owned(), |next| {
+                        next.with_timezone(&calendar.zone()).to_rfc3339()
+                    });
                 (
                     Outcome::Ok,
                     format!("stack {}, next at {next}", schedule.stack),
