@@ -59,6 +59,17 @@ pub enum Event {
     },
     /// A scheduled run has ended, however.
     RunFinished(Box<RunSummary>),
+    /// A stack has had no complete backup for too long.
+    BackupOverdue {
+        /// The stack.
+        stack: String,
+        /// The schedule that should have made one.
+        schedule: Option<String>,
+        /// When the newest complete one started, where there is one.
+        newest: Option<DateTime<Utc>>,
+        /// Since when there should be a newer one.
+        since: DateTime<Utc>,
+    },
     /// Something the person should know that did not stop the run.
     Warning {
         /// The text, a lowercase fragment.

@@ -5,6 +5,7 @@
 //! | layer | what it holds |
 //! | --- | --- |
 //! | [`cli`] | arguments, output, exit codes: the only place that prints |
+//! | [`daemon`], [`web`] | the loop that runs schedules, and what it tells over HTTP |
 //! | [`config`] | `lifeboat.toml` and schedule files, into typed values |
 //! | [`schedule`] | when a stack is backed up, and which backups are kept: pure |
 //! | [`operation`] | what a person asks for: backup, restore, verify …; the only place where sources and repositories meet |
@@ -27,6 +28,7 @@
 pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod docker;
 pub mod error;
 pub mod event;
@@ -40,3 +42,4 @@ pub mod schedule;
 pub mod secret;
 pub mod source;
 pub mod stack;
+pub mod web;

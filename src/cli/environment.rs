@@ -17,6 +17,20 @@ pub(super) fn now() -> DateTime<Utc> {
     Utc::now()
 }
 
+/// The zone of this machine's clock: `TZ`'s, else that of `/etc/localtime`; `None` where neither names one.
+pub(super) fn zone() -> Option<chrono_tz::Tz> {
+    if let Some(name) = variable("TZ") {
+        return name.trim_start_matches(':').parse().ok();
+    }
+    let Ok(link) = std::fs::read_link("/etc/localtime") else {
+        // Without the file it is UTC.
+        let is_there = std::path::Path::new("/etc/localtime").exists();
+        return (!is_there).then_some(chrono_tz::Tz::UTC);
+    };
+    let path = link.to_string_lossy();
+    path.split_once("zoneinfo/")?.1.parse().ok()
+}
+
 /// A variable of the environment; empty is unset.
 pub(super) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

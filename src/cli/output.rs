@@ -3,7 +3,7 @@
 use super::args::Global;
 use super::progress::Bars;
 use crate::error::{Error, Kind};
-use crate::event::{Event, Observer};
+use crate::event::{Event, Observer, Outcome, RunSummary};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -92,6 +92,39 @@ impl Output {
         }
     }
 
+    /// How a scheduled run ended.
+    fn log_end(&self, summary: &RunSummary) {
+        let RunSummary {
+            operation, stack, ..
+        } = summary;
+        match (summary.outcome, &summary.error) {
+            (Outcome::Succeeded, _) if self.quiet => {}
+            (Outcome::Succeeded, _) => self.log(
+                "info",
+                &format!(
+                    "{operation} of {stack} succeeded in {:.1} s",
+                    summary.seconds
+                ),
+            ),
+            (_, error) => {
+                let reason = error.as_deref().unwrap_or("no reason is known");
+                let hint = summary.hint.as_ref().map(|hint| format!("; hint: {hint}"));
+                let hint = hint.unwrap_or_default();
+                self.log(
+                    "error",
+                    &format!("{operation} of {stack} failed: {reason}{hint}"),
+                );
+            }
+        }
+    }
+
+    /// A line of log from a command that goes on for long, unless it is to be quiet.
+    pub(super) fn log_line(&self, level: &str, message: &str) {
+        if !self.quiet && !self.json {
+            self.log(level, message);
+        }
+    }
+
     /// One line of log: text on a terminal, JSON like the stack's own elsewhere.
     fn log(&self, level: &str, message: &str) {
         if self.terminal {
@@ -130,6 +163,11 @@ impl Observer for Output {
         }
         match event {
             Event::Warning { message } => self.log("warn", message),
+            Event::BackupOverdue { stack, since, .. } => self.log(
+                "error",
+                &format!("{stack} has had no complete backup since one was due: {since}"),
+            ),
+            Event::RunFinished(summary) if !self.terminal => self.log_end(summary),
             Event::Detail { message } if self.verbose => self.log("debug", message),
             Event::StepStarted { step } if self.verbose => self.log("debug", step),
             Event::RunStarted {

@@ -30,12 +30,25 @@ pub(super) struct Session {
     identities: Vec<PathBuf>,
     /// What is run next to volumes.
     helper: HelperProgram,
-    cancel: CancellationToken,
+    /// Cancelled by the first SIGINT or SIGTERM.
+    pub(super) cancel: CancellationToken,
+    global: Global,
 }
 
 impl Session {
     /// Reads the configuration and starts to listen for SIGINT and SIGTERM.
     pub(super) fn start(global: &Global) -> Result<Self> {
+        Self::read(global, CancellationToken::new()).inspect(|session| {
+            cancel_on_signals(session.cancel.clone());
+        })
+    }
+
+    /// The same with the configuration and the environment as they are now.
+    pub(super) fn again(&self) -> Result<Self> {
+        Self::read(&self.global, self.cancel.clone())
+    }
+
+    fn read(global: &Global, cancel: CancellationToken) -> Result<Self> {
         let explicit = match &global.config {
             Some(path) => Some(path.clone()),
             None => environment::setting("LIFEBOAT_CONFIG")?.map(PathBuf::from),
@@ -60,7 +73,8 @@ impl Session {
             named,
             identities: global.identity.clone(),
             access: environment::access()?,
-            cancel: cancel_on_signals(),
+            cancel,
+            global: global.clone(),
         })
     }
 
@@ -158,7 +172,27 @@ impl Session {
         &self,
         recipients: &[String],
     ) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
-        let locations = self.locations()?;
+        self.open_all(self.locations()?, recipients).await
+    }
+
+    /// As [`Session::repositories`], of the repositories that a schedule names; where it names none, of those that a
+    /// command without `--repository` would take.
+    pub(super) async fn repositories_of(
+        &self,
+        named: &[String],
+    ) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
+        if named.is_empty() {
+            return self.repositories(&[]).await;
+        }
+        let locations = named.iter().map(|name| self.find(name));
+        self.open_all(locations.collect::<Result<_>>()?, &[]).await
+    }
+
+    async fn open_all(
+        &self,
+        locations: Vec<Location>,
+        recipients: &[String],
+    ) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
         let access = self.access.clone().for_lanes(locations.len());
         let (mut opened, mut unreachable) = (Vec::new(), Vec::new());
         for location in locations {
@@ -230,10 +264,8 @@ impl Session {
     }
 }
 
-/// A token that the first SIGINT or SIGTERM cancels; the second one ends the process at once.
-fn cancel_on_signals() -> CancellationToken {
-    let cancel = CancellationToken::new();
-    let token = cancel.clone();
+/// The first SIGINT or SIGTERM cancels `token`; the second one ends the process at once.
+fn cancel_on_signals(token: CancellationToken) {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut interrupt), Ok(mut terminate)) = (
@@ -255,5 +287,4 @@ fn cancel_on_signals() -> CancellationToken {
         // Whoever asks twice does not want to wait for the cleaning up; the next run does that.
         let _ = rustix::process::kill_process(myself, rustix::process::Signal::KILL);
     });
-    cancel
 }

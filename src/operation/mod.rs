@@ -27,6 +27,8 @@ mod restore_plan;
 mod restore_steps;
 mod restore_trees;
 pub mod rollback;
+pub mod runs;
+pub mod scheduled;
 mod snapshots;
 pub mod sources;
 pub mod step;

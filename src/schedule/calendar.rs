@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 use croner::{Cron, Direction};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A cron expression, the zone that it is meant in, and how far its runs are spread.
@@ -50,6 +51,44 @@ impl Calendar {
     /// The expression as it was written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Its five fields, also where it was written as a nickname.
+    pub(super) fn fields(&self) -> String {
+        let text = self.cron.as_str().trim();
+        let nicknames = [
+            ("@yearly", "0 0 1 1 *"),
+            ("@annually", "0 0 1 1 *"),
+            ("@monthly", "0 0 1 * *"),
+            ("@weekly", "0 0 * * 0"),
+            ("@daily", "0 0 * * *"),
+            ("@hourly", "0 * * * *"),
+        ];
+        let known = nicknames
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text));
+        known.map_or(text, |(_, fields)| fields).to_owned()
+    }
+
+    /// The numbers that the times of an expression have in one part, such as `%M`; none where it is not one.
+    pub(super) fn matching(text: &str, part: &str) -> BTreeSet<u32> {
+        let Ok(calendar) = Self::parse(text, Tz::UTC) else {
+            return BTreeSet::new();
+        };
+        let mut found = BTreeSet::new();
+        let mut at = DateTime::UNIX_EPOCH - TimeDelta::seconds(1);
+        // The hour, the day or the year that shows them all.
+        let end = DateTime::UNIX_EPOCH
+            + match part {
+                "%M" => TimeDelta::hours(1),
+                "%H" => TimeDelta::days(1),
+                _ => TimeDelta::days(365),
+            };
+        while let Some(next) = calendar.next_after(at).filter(|next| *next < end) {
+            found.extend(next.format(part).to_string().parse::<u32>().ok());
+            at = next;
+        }
+        found
     }
 
     /// The zone that it is meant in.

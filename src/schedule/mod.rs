@@ -3,14 +3,19 @@
 //!
 //! | file | what it answers |
 //! | --- | --- |
-//! | `calendar` | when is the next run, which one was missed |
+//! | `calendar`, `due` | when is the next run, which one is due, which ones were missed |
 //! | `retention` | which backups are kept, and why |
+//! | `timer` | how systemd and cron are told |
 
 mod calendar;
+mod due;
 mod retention;
+mod timer;
 
 pub use calendar::Calendar;
+pub use due::DueRun;
 pub use retention::Rules;
+pub use timer::{Invocation, Units, crontab, systemd};
 
 use crate::stack::Quiesce;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -120,14 +125,14 @@ impl Schedule {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
     }
 
-    fn nightly() -> Schedule {
+    pub(crate) fn nightly() -> Schedule {
         Schedule {
             name: "nightly".to_owned(),
             stack: "shop".to_owned(),

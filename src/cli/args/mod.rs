@@ -6,8 +6,12 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod schedule;
 mod volume;
 
+pub(super) use schedule::{
+    Daemon, ExportCron, ExportSystemd, ScheduleCommand, ScheduleExport, ScheduleNext, ScheduleRun,
+};
 pub(super) use volume::{
     VolumeBackup, VolumeCommand, VolumeCopy, VolumeDiff, VolumeInspect, VolumeLs, VolumeMigrate,
     VolumePrune, VolumeRestore, VolumeRm,
@@ -90,6 +94,11 @@ pub(super) enum Command {
     Pin(Pin),
     /// Take the pin off
     Unpin(Chosen),
+    /// Look at the schedules, run one, and make systemd or cron run them
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Run the schedules; answers /health and /metrics
+    Daemon(Daemon),
     /// Check engine, sources, repositories, clock and schedules
     Doctor,
     /// Make keys, and find out whether a key opens a backup

@@ -2,6 +2,7 @@
 
 mod backup;
 mod copy;
+mod daemon;
 mod doctor;
 mod export;
 mod init;
@@ -12,6 +13,7 @@ mod pin;
 mod repository;
 mod restore;
 mod rollback;
+mod schedule;
 mod show;
 mod verify;
 mod volume;
@@ -49,6 +51,8 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
+        Command::Schedule(command) => schedule::run(session, command, output).await,
+        Command::Daemon(arguments) => daemon::run(session, &arguments, output).await,
         Command::Doctor => doctor::run(session, output).await,
         Command::Key(KeyCommand::Generate(arguments)) => key::generate(&arguments, output),
         Command::Key(KeyCommand::Check(arguments)) => key::check(session, &arguments, output).await,

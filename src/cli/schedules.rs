@@ -1,0 +1,164 @@
+//! Schedules at the edge: their files, and what a run needs of configuration and environment.
+
+use super::environment;
+use super::output::Output;
+use super::session::Session;
+use crate::config::{read_schedule, schedule_files};
+use crate::error::{Error, Kind, Result, nearest};
+use crate::event::{Event, Observer, RunSummary};
+use crate::operation::runs;
+use crate::operation::scheduled::{self, Ready, ScheduledRequest};
+use crate::schedule::Schedule;
+use chrono::{DateTime, Utc};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// A schedule file: its name and what it says.
+pub(super) type Read = (String, Result<Schedule>);
+
+impl Session {
+    /// Where schedule files are: beside the configuration, else here.
+    pub(super) fn schedules_folder(&self) -> PathBuf {
+        let beside = self.loaded.path.as_deref().and_then(Path::parent);
+        beside.unwrap_or(Path::new(".")).join("schedules")
+    }
+
+    /// Every schedule file, those that are wrong among them.
+    pub(super) fn schedules(&self) -> Result<Vec<Read>> {
+        let paths = schedule_files(&self.schedules_folder())?;
+        let read = paths.into_iter().map(|path| {
+            let name = path.file_stem().unwrap_or_default();
+            let name = name.to_string_lossy().into_owned();
+            (name, read_schedule(&path))
+        });
+        Ok(read.collect())
+    }
+
+    /// Every schedule, or the named one.
+    ///
+    /// # Errors
+    /// Usage where one of those files is wrong, or there is none.
+    pub(super) fn right_schedules(&self, only: Option<&str>) -> Result<Vec<Schedule>> {
+        let folder = self.schedules_folder();
+        let mut read = self.schedules()?;
+        let Some(wanted) = only else {
+            if read.is_empty() {
+                return Err(
+                    Error::usage(format!("there is no schedule in {}", folder.display()))
+                        .hint("lifeboat init writes schedules/nightly.toml"),
+                );
+            }
+            return read.into_iter().map(|(_, schedule)| schedule).collect();
+        };
+        if let Some(at) = read.iter().position(|(name, _)| name == wanted) {
+            return Ok(vec![read.swap_remove(at).1?]);
+        }
+        let names: Vec<&str> = read.iter().map(|(name, _)| name.as_str()).collect();
+        let close = nearest(wanted, names.iter().copied()).join(" or ");
+        let error = Error::usage(format!(
+            "there is no schedule {wanted:?} in {}",
+            folder.display()
+        ));
+        Err(if !close.is_empty() {
+            error.hint(format!("did you mean {close}?"))
+        } else if names.is_empty() {
+            error.hint("lifeboat init writes schedules/nightly.toml")
+        } else {
+            error.hint(format!("there are {}", names.join(", ")))
+        })
+    }
+
+    /// Up to when a schedule's runs have had their chance, as far as anybody knows: by the record of this machine,
+    /// else by what is in its repositories. A run that was broken off had none.
+    pub(super) async fn settled(&self, schedule: &Schedule) -> Result<Option<DateTime<Utc>>> {
+        if let Some(last) = last_run(schedule)? {
+            let was_broken_off = last.code == Kind::Interrupted.exit_code();
+            return Ok(Some(match was_broken_off {
+                true => schedule.calendar.before_run(last.started),
+                false => last.started,
+            }));
+        }
+        let Ok((repositories, _)) = self.repositories_of(&schedule.repositories).await else {
+            return Ok(None);
+        };
+        let mut newest = None;
+        for repository in repositories {
+            let Ok(entries) = repository.list(&schedule.stack).await else {
+                continue;
+            };
+            let mut own = entries.iter().filter(|entry| {
+                let commit = entry.commit.as_ref();
+                commit.is_some_and(|commit| commit.trigger == schedule.name)
+            });
+            newest = newest.max(own.next().map(|entry| entry.id.started()));
+        }
+        Ok(newest)
+    }
+
+    /// Runs a schedule once and records how it ended. Never fails: what went wrong is in the summary.
+    pub(super) async fn run_schedule(
+        &self,
+        schedule: &Schedule,
+        wait: Option<Duration>,
+        observer: &dyn Observer,
+    ) -> RunSummary {
+        let state = environment::state_folder().ok();
+        let last = state
+            .as_deref()
+            .and_then(|state| runs::last(state, &schedule.name));
+        let request = ScheduledRequest {
+            schedule,
+            ready: self.ready(schedule, observer).await,
+            wait,
+            previous: last.map(|last| last.outcome),
+        };
+        let summary = scheduled::run(request, environment::now, observer).await;
+        if let Some(state) = state
+            && let Err(error) = runs::record(&state, &summary)
+        {
+            observer.observe(&Event::Warning {
+                message: format!("the run is not recorded: {}", error.chain()),
+            });
+        }
+        summary
+    }
+
+    async fn ready(&self, schedule: &Schedule, observer: &dyn Observer) -> Result<Ready> {
+        let sources = self.sources()?;
+        let (repositories, unreachable) = self.repositories_of(&schedule.repositories).await?;
+        for (address, error) in &unreachable {
+            observer.observe(&Event::Warning {
+                message: format!("{address} is left out: {}", error.chain()),
+            });
+        }
+        Ok(Ready {
+            context: self.context_with_engine(observer).await?,
+            repositories,
+            unreachable,
+            sources,
+        })
+    }
+
+    /// Prints what a schedule's run would do.
+    pub(super) async fn plan_schedule(
+        &self,
+        schedule: &Schedule,
+        output: &Output,
+    ) -> Result<ExitCode> {
+        let request = ScheduledRequest {
+            schedule,
+            ready: self.ready(schedule, output).await,
+            wait: None,
+            previous: None,
+        };
+        let plan = scheduled::plan(request, output).await?;
+        output.result("plan", &plan, &plan.to_string());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// How a schedule's last backup from this machine ended.
+pub(super) fn last_run(schedule: &Schedule) -> Result<Option<RunSummary>> {
+    Ok(runs::last(&environment::state_folder()?, &schedule.name))
+}
