@@ -13,6 +13,7 @@ mod repository;
 mod restore;
 mod rollback;
 mod show;
+mod status;
 mod verify;
 mod volume;
 
@@ -39,6 +40,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
 async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> Result<ExitCode> {
     match arguments.command {
         Command::Init(arguments) => init::run(session, &arguments, output).await,
+        Command::Status(arguments) => status::run(session, &arguments, output).await,
         Command::Backup(arguments) => backup::run(session, arguments, output).await,
         Command::List(arguments) => list::run(session, &arguments, output).await,
         Command::Show(arguments) => show::run(session, &arguments, output).await,
