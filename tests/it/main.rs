@@ -18,5 +18,6 @@ mod layers;
 mod redis;
 mod repository;
 mod roundtrip;
+mod status;
 mod stores;
 mod volumes;

@@ -1,21 +1,17 @@
 //! What becomes of what there is and what is kept: who is protected, and what is wrong. Pure: the time is an argument.
 
-use super::coverage::{Census, counts, is_from_the_future, is_whole, newest};
+use super::coverage::{Census, counts, is_whole, newest};
 use super::kept::Kept;
 use super::present::{Present, Role, Source};
 use super::report::{
-    BackupSeen, Late, NextRun, Problem, ProofSeen, ScheduleStatus, Severity, SourceStatus,
-    StackStatus, State,
+    BackupSeen, Late, NextRun, Problem, ProofSeen, ScheduleStatus, SourceStatus, StackStatus, State,
 };
-use crate::event::{Outcome, RunSummary};
+use crate::event::RunSummary;
 use crate::repository::Entry;
 use crate::schedule::{Calendar, Schedule};
 use crate::stack::ArtifactName;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::time::Duration;
-
-/// How old a backup of a stack without a schedule may be before a word is said: a day, and time for a run.
-const UNSCHEDULED: TimeDelta = TimeDelta::hours(26);
 
 /// A schedule, and where its backups go.
 #[derive(Debug, Clone)]
@@ -46,14 +42,14 @@ pub(super) struct Judge<'a> {
 
 /// The newest backup of something in one repository.
 #[derive(Debug, Clone)]
-struct Seen {
+pub(super) struct Seen {
     reference: String,
-    started: DateTime<Utc>,
+    pub started: DateTime<Utc>,
     hidden: bool,
 }
 
 /// A source, and the newest backup of each of its artifacts in each repository.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     source: &'a Source,
     artifacts: Vec<(&'a ArtifactName, Vec<Option<Seen>>)>,
 }
@@ -69,7 +65,7 @@ impl Found<'_> {
     }
 
     /// The oldest of the artifacts' newest backups: all of the source is at least as new.
-    fn oldest(&self) -> Option<&Seen> {
+    pub(super) fn oldest(&self) -> Option<&Seen> {
         let newest = self.artifacts.iter().filter_map(|(_, seen)| best(seen));
         newest.min_by_key(|seen| seen.started)
     }
@@ -141,10 +137,6 @@ pub(super) fn next_run(
 }
 
 impl Judge<'_> {
-    fn problem(&self, severity: Severity, message: impl Into<String>) -> Problem {
-        Problem::of(severity, self.stack, message)
-    }
-
     fn entries(&self) -> impl Iterator<Item = (&Kept, &Entry)> {
         let of_stack = |kept| {
             Kept::entries(kept, self.stack)
@@ -198,7 +190,7 @@ impl Judge<'_> {
     }
 
     /// The newest complete backup of the whole stack; of a part of it where there is none.
-    fn newest(&self) -> Option<BackupSeen> {
+    pub(super) fn newest(&self) -> Option<BackupSeen> {
         let counting = || self.entries().filter(|(_, entry)| counts(entry, self.now));
         let by_time = |(_, entry): &(&Kept, &Entry)| entry.id.clone();
         let (_, entry) = counting()
@@ -315,6 +307,9 @@ impl Judge<'_> {
         if hidden.into_iter().any(|seen| seen.hidden) {
             notes.push("names hidden, told by their number".to_owned());
         }
+        if !missing.is_empty() && source.artifacts.len() > missing.len() {
+            notes.push(format!("{} in no backup", missing.len()));
+        }
         let state = if !missing.is_empty() {
             match self.kept.iter().all(Kept::is_known) {
                 true => State::Unprotected,
@@ -399,14 +394,14 @@ impl Judge<'_> {
                 .is_some_and(|seen| self.is_too_old(seen.started))
     }
 
-    fn is_too_old(&self, started: DateTime<Utc>) -> bool {
+    pub(super) fn is_too_old(&self, started: DateTime<Utc>) -> bool {
         let age = (self.now - started).to_std().unwrap_or_default();
         self.max_age.is_some_and(|max| age > max)
     }
 
     /// Something that needs no backup of its own.
     fn other_source(&self, source: &Source) -> SourceStatus {
-        let (state, note) = match &source.role {
+        let (state, why) = match &source.role {
             Role::Covered(by) => (State::Covered, Some(format!("by {by}"))),
             Role::LeftOut(why) => (State::LeftOut, Some((*why).to_owned())),
             Role::Kept | Role::Optional => (State::Optional, None),
@@ -429,278 +424,11 @@ impl Judge<'_> {
             state,
             backup,
             missing: Vec::new(),
-            notes: note
+            notes: why
                 .into_iter()
                 .chain(source.notes.iter().cloned())
                 .collect(),
         }
-    }
-
-    /// What no backup has.
-    fn gaps(&self, sources: &[SourceStatus]) -> Vec<Problem> {
-        let of_state = |state| sources.iter().filter(move |source| source.state == state);
-        let mut problems = Vec::new();
-        let needed = sources.iter().filter(|source| {
-            !matches!(
-                source.state,
-                State::Covered | State::LeftOut | State::Optional
-            )
-        });
-        let nothing =
-            needed.clone().count() > 1 && needed.clone().all(|source| source.backup.is_none());
-        if nothing && of_state(State::Unprotected).next().is_some() {
-            let message = format!("nothing of {} is in any complete backup", self.stack);
-            problems.push(
-                self.problem(Severity::Unprotected, message)
-                    .hint(format!("lifeboat backup {}", self.stack)),
-            );
-            return problems;
-        }
-        for source in of_state(State::Unprotected) {
-            problems.push(self.gap(source));
-        }
-        let unknown: Vec<&str> = of_state(State::Unknown)
-            .map(|source| source.name.as_str())
-            .collect();
-        if !unknown.is_empty() {
-            let message = format!(
-                "whether {} is protected is not known: not every repository could be read",
-                unknown.join(", ")
-            );
-            problems.push(self.problem(Severity::Unknown, message));
-        }
-        problems
-    }
-
-    fn gap(&self, source: &SourceStatus) -> Problem {
-        let databases: Vec<&str> = source
-            .missing
-            .iter()
-            .filter_map(|name| name.split_once("/db/").map(|(_, database)| database))
-            .collect();
-        let is_new = source.backup.is_some() && !databases.is_empty();
-        let what = match (is_new, &databases[..]) {
-            (true, [one]) => format!("database {one} of {}", source.name),
-            (true, several) => format!("databases {} of {}", several.join(", "), source.name),
-            (false, _) => source.name.clone(),
-        };
-        let stale = source.backup.as_ref().filter(|_| databases.is_empty());
-        let message = match stale {
-            Some(backup) => format!(
-                "{what} was last in {}, and not in the newest backup of the stack",
-                backup.backup
-            ),
-            None => format!("{what}: not in any complete backup yet"),
-        };
-        let only = match (is_new, &source.missing[..]) {
-            (true, missing) => missing
-                .iter()
-                .map(|name| format!(" --only {name}"))
-                .collect(),
-            (false, [one]) => format!(" --only {one}"),
-            (false, _) => format!(" --only {}", source.name),
-        };
-        let hint = format!(
-            "lifeboat backup {}{only}; or leave it out with exclude in lifeboat.toml",
-            self.stack
-        );
-        self.problem(Severity::Unprotected, message).hint(hint)
-    }
-
-    /// What schedules should have made.
-    fn late(&self, schedules: &[ScheduleStatus], found: &[Found<'_>]) -> Vec<Problem> {
-        // Where there is no backup at all that is said already.
-        let nothing = !found.is_empty() && found.iter().all(|found| found.oldest().is_none());
-        let mut problems = Vec::new();
-        for schedule in schedules.iter().filter(|_| !nothing) {
-            let failure = schedule
-                .last_run
-                .as_ref()
-                .filter(|run| run.outcome == Outcome::Failed);
-            let failure = failure.and_then(|run| run.error.as_deref());
-            for late in &schedule.late {
-                let message = match late.newest {
-                    None => format!(
-                        "{} should have made a backup in {}, which has none",
-                        schedule.schedule, late.repository
-                    ),
-                    Some(newest) => format!(
-                        "{} is late: the newest complete backup in {} is from {}",
-                        schedule.schedule,
-                        late.repository,
-                        minute(newest)
-                    ),
-                };
-                let hint = match failure {
-                    Some(error) => format!("its last run failed: {error}"),
-                    None => format!(
-                        "a newer one was wanted by {}; does anything run the schedule? lifeboat backup {} makes one now",
-                        minute(late.since),
-                        self.stack
-                    ),
-                };
-                problems.push(self.problem(Severity::Overdue, message).hint(hint));
-            }
-        }
-        problems
-    }
-
-    /// What is older than the caller allows.
-    fn too_old(&self, sources: &[SourceStatus], newest: Option<&BackupSeen>) -> Option<Problem> {
-        let max = humantime::format_duration(self.max_age?).to_string();
-        let old: Vec<&SourceStatus> = sources
-            .iter()
-            .filter(|source| matches!(source.state, State::Overdue))
-            .filter(|source| {
-                source
-                    .backup
-                    .as_ref()
-                    .is_some_and(|backup| self.is_too_old(backup.started))
-            })
-            .collect();
-        let message = match (&old[..], newest) {
-            ([], Some(newest)) if sources.is_empty() && self.is_too_old(newest.started) => {
-                format!(
-                    "the newest complete backup is from {}, over {max} ago",
-                    minute(newest.started)
-                )
-            }
-            ([], _) => return None,
-            (old, _) => {
-                let names: Vec<&str> = old.iter().map(|source| source.name.as_str()).collect();
-                format!(
-                    "the newest backup of {} is over {max} old",
-                    names.join(", ")
-                )
-            }
-        };
-        Some(
-            self.problem(Severity::Overdue, message)
-                .hint(format!("lifeboat backup {}", self.stack)),
-        )
-    }
-
-    /// Backups that look new and do not count.
-    fn odd_backups(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for kept in self.kept {
-            let entries = kept.entries(self.stack);
-            let newer = entries.iter().take_while(|entry| !counts(entry, self.now));
-            for entry in newer {
-                let reference = entry.reference();
-                let place = &kept.name;
-                let (message, hint) = if let Some(reason) = &entry.damaged {
-                    (
-                        format!("{reference} in {place} is damaged and does not count: {reason}"),
-                        format!("lifeboat verify {reference} says more; make a new backup"),
-                    )
-                } else if is_from_the_future(entry, self.now) {
-                    (
-                        format!("{reference} in {place} is from the future and does not count"),
-                        "compare the clocks of the machines that write backups with this one's"
-                            .to_owned(),
-                    )
-                } else {
-                    (
-                        format!("{reference} in {place} is partial and does not count"),
-                        format!("lifeboat show {reference} says what is missing"),
-                    )
-                };
-                problems.push(self.problem(Severity::Warning, message).hint(hint));
-            }
-        }
-        // Many of one kind say no more than a few.
-        problems.truncate(3);
-        problems
-    }
-
-    /// Last runs that failed, unless a complete backup came after them.
-    fn failed_runs(
-        &self,
-        schedules: &[ScheduleStatus],
-        newest: Option<&BackupSeen>,
-    ) -> Vec<Problem> {
-        let runs = schedules
-            .iter()
-            .filter_map(|schedule| Some((schedule, schedule.last_run.as_ref()?)));
-        runs.filter(|(_, run)| run.outcome != Outcome::Succeeded)
-            .filter(|(_, run)| newest.is_none_or(|newest| newest.started <= run.started))
-            .map(|(schedule, run)| {
-                let how = match run.outcome {
-                    Outcome::Partial => "was partial",
-                    _ => "failed",
-                };
-                let why = run.error.as_ref().map(|error| format!(": {error}"));
-                let message = format!(
-                    "the last run of {} {how} at {}{}",
-                    schedule.schedule,
-                    minute(run.started),
-                    why.unwrap_or_default()
-                );
-                let problem = self.problem(Severity::Warning, message);
-                match &run.hint {
-                    Some(hint) => problem.hint(hint.clone()),
-                    None => problem,
-                }
-            })
-            .collect()
-    }
-
-    /// A stack that nothing will back up again, and a schedule whose stack is not there.
-    fn unscheduled(
-        &self,
-        sources: &[SourceStatus],
-        newest: Option<&BackupSeen>,
-    ) -> Option<Problem> {
-        if self.engine_known && self.present.is_none() && !self.schedules.is_empty() {
-            let names: Vec<&str> = self
-                .schedules
-                .iter()
-                .map(|one| one.planned.schedule.name.as_str())
-                .collect();
-            let message = format!(
-                "{} is not on this engine, and {} is to back it up",
-                self.stack,
-                names.join(", ")
-            );
-            return Some(
-                self.problem(Severity::Warning, message)
-                    .hint("start the stack, or remove the schedule's file"),
-            );
-        }
-        let old = newest.is_some_and(|newest| self.now - newest.started > UNSCHEDULED);
-        let holds_something = sources
-            .iter()
-            .any(|source| source.state == State::Protected);
-        (self.schedules.is_empty() && old && holds_something).then(|| {
-            self.problem(
-                Severity::Warning,
-                "no schedule: nothing will make a newer backup",
-            )
-            .hint("lifeboat init writes one; --max-age SPAN makes an old backup an error")
-        })
-    }
-
-    /// Drills that should have passed.
-    fn late_drills(&self, proof: Option<&ProofSeen>) -> Vec<Problem> {
-        let drills = self.schedules.iter().filter_map(|planned| {
-            let schedule = &planned.planned.schedule;
-            Some((schedule, schedule.drill.as_ref()?))
-        });
-        drills
-            .filter_map(|(schedule, drill)| {
-                let due = drill.calendar.last_before(self.now - TimeDelta::hours(2))?;
-                if proof.is_some_and(|proof| proof.at >= due) {
-                    return None;
-                }
-                let message = format!(
-                    "no drill of {} has passed since {}",
-                    schedule.name,
-                    minute(due)
-                );
-                Some(self.problem(Severity::Warning, message))
-            })
-            .collect()
     }
 }
 
@@ -711,9 +439,4 @@ fn is_for(schedule: &Schedule, artifact: &ArtifactName) -> bool {
             .only
             .iter()
             .any(|pattern| artifact.matches(pattern))
-}
-
-/// A time for people, to the minute.
-fn minute(time: DateTime<Utc>) -> String {
-    time.format("%Y-%m-%d %H:%M UTC").to_string()
 }

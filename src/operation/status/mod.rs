@@ -5,7 +5,8 @@
 //! | `present` | what holds data |
 //! | `kept` | what the repositories hold |
 //! | `coverage` | which backup protects an artifact: pure |
-//! | `judge` | who is protected, and what is wrong: pure |
+//! | `judge` | who is protected: pure |
+//! | `problems` | what is wrong, and what to do: pure |
 //! | `report` | what is said of it |
 //!
 //! Nothing is changed, and nothing that fails keeps the rest from being shown.
@@ -14,6 +15,7 @@ mod coverage;
 mod judge;
 mod kept;
 mod present;
+mod problems;
 mod report;
 #[cfg(test)]
 mod tests;

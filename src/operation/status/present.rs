@@ -331,7 +331,12 @@ fn data_folder(mount: &Mount) -> Option<&str> {
         path.strip_prefix(outer)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let no_data =
-        path == "/" || path.ends_with(".sock") || NO_DATA.iter().any(|outer| below(outer));
+    let no_data = path == "/" || is_socket(path) || NO_DATA.iter().any(|outer| below(outer));
     (!mount.read_only && !no_data).then_some(path)
+}
+
+/// Whether a path is called as sockets are.
+fn is_socket(path: &str) -> bool {
+    let mut endings = path.rsplit('.');
+    endings.next() == Some("sock") && endings.next().is_some()
 }

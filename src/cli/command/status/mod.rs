@@ -9,7 +9,7 @@ use crate::cli::output::Output;
 use crate::cli::session::{DEFAULT_REPOSITORY, Session};
 use crate::config::{read_schedule, schedule_files};
 use crate::docker::connect::connect;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::operation::Context;
 use crate::operation::status::{
     PlannedSchedule, Problem, RepositoryAsked, Status, StatusRequest, status,
@@ -66,7 +66,11 @@ pub(super) async fn run(
             watch::draw(output, screen.colour, &found, seconds);
         }
         tokio::select! {
-            () = context.cancel.cancelled() => return Ok(exit_code(&found)),
+            () = context.cancel.cancelled() => {
+                // The prompt comes below what was drawn last.
+                output.screen("");
+                return Ok(exit_code(&found));
+            }
             () = tokio::time::sleep(every) => {}
         }
     }
@@ -81,7 +85,7 @@ fn exit_code(found: &Status) -> ExitCode {
 fn value(found: &Status) -> Value {
     let mut value = json!({
         "safe": found.kind().is_none(),
-        "code": found.kind().map_or(0, |kind| kind.exit_code()),
+        "code": found.kind().map_or(0, Kind::exit_code),
     });
     if let (Some(object), Ok(Value::Object(fields))) =
         (value.as_object_mut(), serde_json::to_value(found))
@@ -149,15 +153,15 @@ fn places(session: &Session, schedules: &[PlannedSchedule]) -> Result<Vec<Place>
     if !session.named.is_empty() {
         return Ok(places);
     }
-    let scheduled = || schedules.iter().flat_map(|schedule| &schedule.repositories);
+    let promised = || schedules.iter().flat_map(|one| &one.repositories);
     let configured = &session.loaded.config.repository;
     for (name, repository) in configured {
         let location: Location = repository.url.as_ref().parse()?;
         let needed =
-            configured.len() == 1 || scheduled().any(|address| *address == location.to_string());
+            configured.len() == 1 || promised().any(|address| *address == location.to_string());
         add(name, location, needed);
     }
-    for address in scheduled() {
+    for address in promised() {
         add(address, address.parse()?, true);
     }
     if places.is_empty() {

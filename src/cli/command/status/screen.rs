@@ -7,6 +7,7 @@ use crate::operation::status::{
     Growth, Problem, ScheduleStatus, Severity, SourceStatus, StackStatus, State, Status,
 };
 use chrono::{DateTime, Utc};
+use std::fmt::Write as _;
 
 /// How wide text is at the most: longer lines are hard to read.
 const WIDEST: usize = 100;
@@ -120,20 +121,23 @@ impl Screen {
         };
         let mut rest = vec![format!("{good} of {needed} sources protected")];
         rest.extend(counts);
-        let at = found.at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
-        let left = format!("{word}  {}", rest.join(", "));
-        let gap = self
-            .width
-            .min(WIDEST)
-            .saturating_sub(columns(&left) + columns(&at))
-            .max(2);
+        let left = columns(word) + 2 + columns(&rest.join(", "));
+        let width = self.width.min(WIDEST);
+        // As much of the time as there is room for.
+        let formats = ["%Y-%m-%d %H:%M:%S UTC", "%H:%M:%S UTC", ""];
+        let times = formats.map(|format| found.at.format(format).to_string());
+        let mut fitting = times.iter().filter(|at| left + 2 + columns(at) <= width);
+        let at = fitting.next().map_or("", String::as_str);
+        let gap = width.saturating_sub(left + columns(at));
         format!(
             "{}  {}{}{}",
             self.paint(ink, word),
             rest.join(", "),
             " ".repeat(gap),
-            self.paint(Ink::Faint, &at)
+            self.paint(Ink::Faint, at)
         )
+        .trim_end()
+        .to_owned()
     }
 
     fn problem(&self, problem: &Problem, lines: &mut Vec<String>) {
@@ -169,8 +173,13 @@ impl Screen {
             ),
         });
         let mut fact = |what: &str, text: String| {
-            let label = self.paint(Ink::Faint, &pad(what, 13));
-            lines.push(format!("  {label}{}", harmless(&text)));
+            let start = 15;
+            let mut wrapped = self.wrapped(&text, start, start);
+            if let Some(first) = wrapped.first_mut() {
+                let label = self.paint(Ink::Faint, &pad(what, start - 2));
+                *first = format!("  {label}{}", first.trim_start());
+            }
+            lines.extend(wrapped);
         };
         fact(
             "last backup",
@@ -207,7 +216,7 @@ impl Screen {
             .iter()
             .map(|source| {
                 [
-                    harmless(&source.name),
+                    short(&source.name),
                     word(source.state).to_owned(),
                     source
                         .backup
@@ -332,13 +341,14 @@ fn schedule_line(schedule: &ScheduleStatus, now: DateTime<Utc>) -> String {
     );
     if let Some(rpo) = schedule.rpo {
         let rpo = humantime::format_duration(std::time::Duration::from_secs(rpo));
-        text.push_str(&format!(", backups no older than {rpo}"));
+        // Writing to a string cannot fail.
+        let _ = write!(text, ", backups no older than {rpo}");
     }
     match &schedule.late[..] {
         [] => text.push_str(", in time"),
         late => {
             let names: Vec<&str> = late.iter().map(|late| late.repository.as_str()).collect();
-            text.push_str(&format!(", LATE in {}", names.join(", ")));
+            let _ = write!(text, ", LATE in {}", names.join(", "));
         }
     }
     if let Some(run) = &schedule.last_run {
@@ -347,7 +357,7 @@ fn schedule_line(schedule: &ScheduleStatus, now: DateTime<Utc>) -> String {
             Outcome::Partial => "was partial",
             Outcome::Failed => "FAILED",
         };
-        text.push_str(&format!("; last run {how} {}", age(run.started, now)));
+        let _ = write!(text, "; last run {how} {}", age(run.started, now));
     }
     text
 }
@@ -405,6 +415,18 @@ fn picture(growth: &Growth) -> String {
     }
 }
 
+/// A source's name; of an anonymous volume's 64 digits as many as `docker ps` shows of a container's.
+fn short(name: &str) -> String {
+    match name.split_once("volume/") {
+        Some(("", digits))
+            if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) =>
+        {
+            format!("volume/{}…", &digits[..12])
+        }
+        _ => harmless(name),
+    }
+}
+
 /// How many columns plain text takes. Wide characters are counted as one: names hardly have them.
 fn columns(text: &str) -> usize {
     text.chars().count()
@@ -435,4 +457,88 @@ pub(super) fn cut(line: &str, width: usize) -> String {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn sizes_are_drawn_from_nothing_to_the_largest() {
+        let growth = |recent: &[u64]| Growth {
+            stack: "shop".to_owned(),
+            backups: recent.len(),
+            stored_size: recent.iter().sum(),
+            recent: recent.to_vec(),
+        };
+        assert_eq!(picture(&growth(&[0, 500, 1000])), "▁▄█  0 B → 1.0 kB");
+        assert_eq!(picture(&growth(&[u64::MAX])), "█  18447 PB");
+        assert_eq!(picture(&growth(&[])), "none complete");
+        assert_eq!(picture(&growth(&[0])), "▁  0 B");
+    }
+
+    #[test]
+    fn a_time_to_come_is_told_as_one() {
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(ahead(now + TimeDelta::hours(9), now), "in 9 hours");
+        assert_eq!(ahead(now - TimeDelta::hours(9), now), "in 0 seconds");
+    }
+
+    #[test]
+    fn a_line_is_cut_by_what_is_seen_of_it() {
+        assert_eq!(cut("plain", 3), "pla");
+        assert_eq!(
+            cut("\u{1b}[1mbold\u{1b}[0m end", 4),
+            "\u{1b}[1mbold\u{1b}[0m"
+        );
+        assert_eq!(cut("✓ ok", 20), "✓ ok");
+    }
+
+    fn found() -> Status {
+        Status {
+            at: DateTime::UNIX_EPOCH,
+            problems: vec![Problem {
+                severity: Severity::Unprotected,
+                stack: Some("shop".to_owned()),
+                message: format!("postgres/db: {}", "not in any backup ".repeat(9)),
+                hint: Some("make \u{1b}[2J one".to_owned()),
+            }],
+            stacks: Vec::new(),
+            loose: Vec::new(),
+            elsewhere: vec!["other".to_owned()],
+            repositories: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn lines_fit_and_nothing_from_outside_moves_the_cursor() {
+        for width in [80, 100, 200] {
+            let lines = Screen {
+                colour: false,
+                width,
+            }
+            .draw(&found());
+            for line in &lines {
+                assert!(columns(line) <= width.min(WIDEST), "{width}: {line}");
+                assert!(!line.contains('\u{1b}'), "{line:?}");
+            }
+            assert!(lines[0].starts_with("NOT SAFE"), "{}", lines[0]);
+            assert!(lines.len() > 6, "long lines are wrapped: {lines:#?}");
+        }
+        let painted = Screen {
+            colour: true,
+            width: 100,
+        }
+        .draw(&found());
+        assert!(painted[0].contains("\u{1b}[1;31m"), "{}", painted[0]);
+        assert!(!painted.join("").contains("\u{1b}[2J"));
+    }
+
+    #[test]
+    fn anonymous_volumes_are_cut_as_docker_does() {
+        let digits = "65e779a944ce99983f5342af8141afd702ec7c2c9298dfbcbba4741a26008fbb";
+        assert_eq!(short(&format!("volume/{digits}")), "volume/65e779a944ce…");
+        assert_eq!(short("volume/files"), "volume/files");
+    }
 }
