@@ -54,6 +54,22 @@ impl Output {
         }
     }
 
+    /// A result for people that is painted: control characters from outside are out of it already.
+    pub(super) fn screen(&self, text: &str) {
+        if !self.json {
+            Self::to_stdout(text);
+        }
+    }
+
+    /// As [`screen`](Self::screen), drawn over what is there: no line is ended.
+    pub(super) fn frame(&self, text: &str) {
+        if !self.json {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes());
+            let _ = out.flush();
+        }
+    }
+
     /// A remark for people, in the flow of a command.
     pub(super) fn remark(&self, text: &str) {
         if !self.quiet && !self.json {

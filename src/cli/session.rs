@@ -162,6 +162,15 @@ impl Session {
             .with_protection(keys::protection(recipients, config)?))
     }
 
+    /// The repository for whoever only looks: with the keys at hand; without where they cannot be read, which hides no
+    /// more than names.
+    pub(super) fn with_keys_at_hand(&self, repository: Repository) -> Repository {
+        match keys::keys(&self.identities, &self.loaded.config) {
+            Ok(keys) => repository.with_keys(keys),
+            Err(_) => repository,
+        }
+    }
+
     /// Every repository that is named, opened; and by address those that cannot be, with the reason. One that is
     /// out of reach must not keep the others from their backup. New backups are encrypted to `recipients`, or to the
     /// configuration's.

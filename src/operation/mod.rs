@@ -31,6 +31,7 @@ pub mod runs;
 pub mod scheduled;
 mod snapshots;
 pub mod sources;
+pub mod status;
 pub mod step;
 mod trees;
 pub mod verify;

@@ -19,5 +19,6 @@ mod redis;
 mod repository;
 mod roundtrip;
 mod schedules;
+mod status;
 mod stores;
 mod volumes;

@@ -7,11 +7,13 @@
 )]
 
 mod schedule;
+mod status;
 mod volume;
 
 pub(super) use schedule::{
     Daemon, ExportCron, ExportSystemd, ScheduleCommand, ScheduleExport, ScheduleNext, ScheduleRun,
 };
+pub(super) use status::Status;
 pub(super) use volume::{
     VolumeBackup, VolumeCommand, VolumeCopy, VolumeDiff, VolumeInspect, VolumeLs, VolumeMigrate,
     VolumePrune, VolumeRestore, VolumeRm,
@@ -30,7 +32,7 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
-several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 130 interrupted."
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 15 overdue, 130 interrupted."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -73,6 +75,8 @@ pub(super) struct Global {
 pub(super) enum Command {
     /// Find the stacks here, write lifeboat.toml and a schedule, create the repository
     Init(Init),
+    /// Show what is protected and what is not: problems first; exit code 15 where something is unprotected or late
+    Status(Status),
     /// Back up a stack
     Backup(Backup),
     /// List backups

@@ -15,6 +15,7 @@ mod restore;
 mod rollback;
 mod schedule;
 mod show;
+mod status;
 mod verify;
 mod volume;
 
@@ -41,6 +42,7 @@ pub(super) async fn run(arguments: Arguments, output: &Output) -> Result<ExitCod
 async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> Result<ExitCode> {
     match arguments.command {
         Command::Init(arguments) => init::run(session, &arguments, output).await,
+        Command::Status(arguments) => status::run(session, &arguments, output).await,
         Command::Backup(arguments) => backup::run(session, arguments, output).await,
         Command::List(arguments) => list::run(session, &arguments, output).await,
         Command::Show(arguments) => show::run(session, &arguments, output).await,
