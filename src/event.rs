@@ -59,6 +59,17 @@ pub enum Event {
     },
     /// A scheduled run has ended, however.
     RunFinished(Box<RunSummary>),
+    /// A stack has no complete backup that is as new as it should be.
+    BackupOverdue {
+        /// The stack.
+        stack: String,
+        /// The schedule that should have made one.
+        schedule: Option<String>,
+        /// When the newest complete backup was made; `None` where there is none.
+        newest: Option<DateTime<Utc>>,
+        /// Since when one is missing.
+        since: DateTime<Utc>,
+    },
     /// Something the person should know that did not stop the run.
     Warning {
         /// The text, a lowercase fragment.
@@ -131,6 +142,22 @@ pub struct RepositoryOutcome {
 pub trait Observer: Send + Sync {
     /// Called for each event.
     fn observe(&self, event: &Event);
+}
+
+/// Both see every event, the first one first: what is printed and who is notified.
+#[derive(Clone, Copy)]
+pub struct Both<'a>(
+    /// Sees each event first.
+    pub &'a dyn Observer,
+    /// Sees it next.
+    pub &'a dyn Observer,
+);
+
+impl Observer for Both<'_> {
+    fn observe(&self, event: &Event) {
+        self.0.observe(event);
+        self.1.observe(event);
+    }
 }
 
 /// Looks away. For operations whose steps nobody follows.

@@ -130,6 +130,13 @@ impl Observer for Output {
         }
         match event {
             Event::Warning { message } => self.log("warn", message),
+            Event::BackupOverdue { stack, since, .. } => {
+                let since = since.format("%Y-%m-%d %H:%M UTC");
+                self.log(
+                    "warn",
+                    &format!("{stack} lacks a complete backup since {since}"),
+                );
+            }
             Event::Detail { message } if self.verbose => self.log("debug", message),
             Event::StepStarted { step } if self.verbose => self.log("debug", step),
             Event::RunStarted {

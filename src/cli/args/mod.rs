@@ -6,8 +6,10 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod notify;
 mod volume;
 
+pub(super) use notify::{NotifyCommand, NotifyTest};
 pub(super) use volume::{
     VolumeBackup, VolumeCommand, VolumeCopy, VolumeDiff, VolumeInspect, VolumeLs, VolumeMigrate,
     VolumePrune, VolumeRestore, VolumeRm,
@@ -95,6 +97,9 @@ pub(super) enum Command {
     /// Make keys, and find out whether a key opens a backup
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Find out whether notifications arrive
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Bring a backup into another repository; what is there and right is not sent again
     Copy(Copy),
     /// Make, list, describe and check repositories
