@@ -144,6 +144,22 @@ pub trait Observer: Send + Sync {
     fn observe(&self, event: &Event);
 }
 
+/// Both see every event, the first one first: what is printed and who is notified.
+#[derive(Clone, Copy)]
+pub struct Both<'a>(
+    /// Sees each event first.
+    pub &'a dyn Observer,
+    /// Sees it next.
+    pub &'a dyn Observer,
+);
+
+impl Observer for Both<'_> {
+    fn observe(&self, event: &Event) {
+        self.0.observe(event);
+        self.1.observe(event);
+    }
+}
+
 /// Looks away. For operations whose steps nobody follows.
 #[derive(Debug, Clone, Copy)]
 pub struct Unobserved;

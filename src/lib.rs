@@ -14,6 +14,7 @@
 //! | [`pipeline`] | bytes between the two: compress, digest, inspect |
 //! | [`archive`] | a tree of files as one tar stream and back |
 //! | [`helper`] | this program beside a volume, in a container of nothing but itself |
+//! | [`notify`] | observers of events that tell people: webhooks, e-mail, pings, commands |
 //! | [`docker`] | the engine: discovery, exec with its end proof, locks |
 //! | [`manifest`], [`proof`], [`secret`], [`stack`], [`event`], [`error`] | values |
 //!
@@ -34,6 +35,7 @@ pub mod error;
 pub mod event;
 pub mod helper;
 pub mod manifest;
+pub mod notify;
 pub mod operation;
 pub mod pipeline;
 pub mod proof;

@@ -5,6 +5,7 @@ mod command;
 mod confirm;
 mod environment;
 mod keys;
+mod notify;
 mod output;
 mod progress;
 mod schedules;

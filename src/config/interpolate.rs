@@ -4,10 +4,7 @@
 ///
 /// # Errors
 /// With the reason where a variable is not set or a brace is not closed.
-pub(super) fn expand(
-    text: &str,
-    variable: &dyn Fn(&str) -> Option<String>,
-) -> Result<String, String> {
+pub fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut expanded = String::new();
     let mut rest = text;
     while let Some(start) = rest.find("${") {

@@ -3,9 +3,13 @@
 //! Unknown keys are errors that point at line and column and suggest the nearest key: a misspelt `exclude`
 //! that is passed over would be noticed in the disaster.
 
+mod conceal;
 mod interpolate;
+mod notify;
 mod schedule;
 
+pub use interpolate::expand;
+pub use notify::{ChannelConfig, ChannelKind, NotifyConfig, Place, SmtpConfig};
 pub use schedule::{files as schedule_files, read as read_schedule};
 
 use crate::error::{Error, OrFail, Result, nearest};
@@ -31,6 +35,9 @@ pub struct Config {
     /// `[stack.NAME]`.
     #[serde(default)]
     pub stack: BTreeMap<String, StackConfig>,
+    /// `[notify]`.
+    #[serde(default)]
+    pub notify: NotifyConfig,
 }
 
 /// `[encryption]`: who new backups are encrypted to, and who opens them.
@@ -177,6 +184,13 @@ pub fn load(search: &Search, variable: &dyn Fn(&str) -> Option<String>) -> Resul
             return Err(at(&path, &text, level.span(), what));
         }
     }
+    config.notify.check().map_err(|mistake| {
+        let shown = match mistake.secret {
+            true => conceal::span(&text, &mistake.span),
+            false => text.clone(),
+        };
+        at(&path, &shown, mistake.span, &mistake.what)
+    })?;
     Ok(Loaded {
         config,
         path: Some(path),
@@ -187,7 +201,10 @@ pub fn load(search: &Search, variable: &dyn Fn(&str) -> Option<String>) -> Resul
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
-        let shown = at(path, text, span, error.message());
+        let shown = at(path, text, span.clone(), error.message());
+        if conceal::holds_secret(line_at(text, &span)) {
+            return shown;
+        }
         match nearest_key(error.message()) {
             Some(key) => shown.hint(format!("did you mean {key}?")),
             None => shown,
@@ -195,7 +212,14 @@ fn parse<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     })
 }
 
-/// `file:line:column: what`, with the line itself under it.
+/// The line at which a span begins.
+fn line_at<'a>(text: &'a str, span: &std::ops::Range<usize>) -> &'a str {
+    let before = text.get(..span.start).unwrap_or(text);
+    let number = before.matches('\n').count();
+    text.lines().nth(number).unwrap_or_default()
+}
+
+/// `file:line:column: what`, with the line itself under it, and nothing secret in either.
 fn at(path: &Path, text: &str, span: std::ops::Range<usize>, what: &str) -> Error {
     let before = text.get(..span.start).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
@@ -204,12 +228,15 @@ fn at(path: &Path, text: &str, span: std::ops::Range<usize>, what: &str) -> Erro
         .next()
         .map_or(0, |start| start.chars().count())
         + 1;
-    let source = text.lines().nth(line - 1).unwrap_or_default();
-    let caret = " ".repeat(column - 1);
+    let source = line_at(text, &span);
+    let what = conceal::message(source, what.lines().next().unwrap_or_default());
+    let start: String = source.chars().take(column - 1).collect();
+    // What is not shown moves what comes after it.
+    let caret = " ".repeat(conceal::line(&start).chars().count());
     Error::usage(format!(
-        "{}:{line}:{column}: {}\n  {source}\n  {caret}^",
+        "{}:{line}:{column}: {what}\n  {}\n  {caret}^",
         path.display(),
-        what.lines().next().unwrap_or_default()
+        conceal::line(source),
     ))
 }
 

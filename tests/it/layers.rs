@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which modules of the crate each module may import, besides itself.
-const MAY_IMPORT: [(&str, &[&str]); 17] = [
+const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("schedule", &["stack"]),
     ("archive", &["error"]),
@@ -13,6 +13,7 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ("event", &["error", "stack"]),
     ("stack", &["error"]),
     ("secret", &["error", "stack"]),
+    ("notify", &["error", "event", "secret"]),
     ("proof", &["manifest"]), // in a link of its documentation
     ("manifest", &["error", "proof", "stack"]),
     ("docker", &["error", "proof", "secret", "stack"]),
@@ -46,11 +47,14 @@ const MAY_IMPORT: [(&str, &[&str]); 17] = [
     ),
     ("daemon", &["error", "event", "schedule"]),
     ("web", &["daemon", "error", "event"]),
-    ("config", &["error", "schedule", "secret", "stack"]),
+    (
+        "config",
+        &["error", "notify", "schedule", "secret", "stack"],
+    ),
 ];
 
 /// Where each of these may be named, as starts of paths below `src/`.
-const HOMES: [(&str, &[&str]); 15] = [
+const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["web/"]),
     ("prometheus_client", &["web/"]),
     ("bollard", &["docker/"]),
@@ -64,6 +68,8 @@ const HOMES: [(&str, &[&str]); 15] = [
     ("comfy_table", &["cli/"]),
     ("toml", &["config/", "cli/command/init.rs"]),
     ("croner", &["schedule/"]),
+    ("lettre", &["notify/"]),
+    ("reqwest", &["notify/"]),
     // Only the readers of an exec's and of a helper's end, and the repository's own tests, make a proof.
     (
         "Proof::attest",

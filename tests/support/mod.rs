@@ -13,6 +13,8 @@ pub(crate) mod engine;
 pub(crate) mod lab;
 pub(crate) mod project;
 pub(crate) mod proxy;
+pub(crate) mod receiver;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod smtp;
 pub(crate) mod tree;

@@ -6,10 +6,12 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod notify;
 mod schedule;
 mod status;
 mod volume;
 
+pub(super) use notify::{NotifyCommand, NotifyTest};
 pub(super) use schedule::{
     Daemon, ExportCron, ExportSystemd, ScheduleCommand, ScheduleExport, ScheduleNext, ScheduleRun,
 };
@@ -108,6 +110,9 @@ pub(super) enum Command {
     /// Make keys, and find out whether a key opens a backup
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Find out whether notifications arrive
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Bring a backup into another repository; what is there and right is not sent again
     Copy(Copy),
     /// Make, list, describe and check repositories

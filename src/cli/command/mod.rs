@@ -9,6 +9,7 @@ mod init;
 mod key;
 mod list;
 mod manual;
+mod notify;
 mod pin;
 mod repository;
 mod restore;
@@ -19,7 +20,7 @@ mod status;
 mod verify;
 mod volume;
 
-use super::args::{Arguments, Command, KeyCommand, RepositoryCommand};
+use super::args::{Arguments, Command, KeyCommand, NotifyCommand, RepositoryCommand};
 use super::output::Output;
 use super::session::Session;
 use crate::error::Result;
@@ -58,6 +59,9 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Doctor => doctor::run(session, output).await,
         Command::Key(KeyCommand::Generate(arguments)) => key::generate(&arguments, output),
         Command::Key(KeyCommand::Check(arguments)) => key::check(session, &arguments, output).await,
+        Command::Notify(NotifyCommand::Test(arguments)) => {
+            notify::test(session, &arguments, output).await
+        }
         Command::Copy(arguments) => copy::run(session, arguments, output).await,
         Command::Repository(RepositoryCommand::Init) => repository::init(session, output).await,
         Command::Repository(RepositoryCommand::Ls) => repository::ls(session, output).await,
