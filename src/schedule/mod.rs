@@ -10,7 +10,7 @@ mod calendar;
 mod retention;
 
 pub use calendar::Calendar;
-pub use retention::Rules;
+pub use retention::{CLOCKS_APART, Candidate, Decision, Policies, Policy, Rules, decide, unite};
 
 use crate::stack::Quiesce;
 use chrono::{DateTime, TimeDelta, Utc};
