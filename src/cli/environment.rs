@@ -9,12 +9,19 @@ use crate::error::{Error, OrFail, Result};
 use crate::repository::Access;
 use crate::secret::{Secret, SecretRef};
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// The time.
 pub(super) fn now() -> DateTime<Utc> {
     Utc::now()
+}
+
+/// The zone that `TZ` names, else UTC: whose days and weeks count where no schedule says it.
+pub(super) fn zone() -> Tz {
+    let named = variable("TZ").and_then(|name| name.trim_start_matches(':').parse().ok());
+    named.unwrap_or(Tz::UTC)
 }
 
 /// A variable of the environment; empty is unset.

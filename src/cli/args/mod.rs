@@ -6,8 +6,10 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod prune;
 mod volume;
 
+pub(super) use prune::{Keep, Prune};
 pub(super) use volume::{
     VolumeBackup, VolumeCommand, VolumeCopy, VolumeDiff, VolumeInspect, VolumeLs, VolumeMigrate,
     VolumePrune, VolumeRestore, VolumeRm,
@@ -90,6 +92,8 @@ pub(super) enum Command {
     Pin(Pin),
     /// Take the pin off
     Unpin(Chosen),
+    /// Remove the backups that no rule keeps; prints the table with reasons first
+    Prune(Prune),
     /// Check engine, sources, repositories, clock and schedules
     Doctor,
     /// Make keys, and find out whether a key opens a backup

@@ -9,6 +9,7 @@ mod key;
 mod list;
 mod manual;
 mod pin;
+mod prune;
 mod repository;
 mod restore;
 mod rollback;
@@ -49,6 +50,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
+        Command::Prune(arguments) => prune::run(session, arguments, output).await,
         Command::Doctor => doctor::run(session, output).await,
         Command::Key(KeyCommand::Generate(arguments)) => key::generate(&arguments, output),
         Command::Key(KeyCommand::Check(arguments)) => key::check(session, &arguments, output).await,
