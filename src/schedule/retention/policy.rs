@@ -80,21 +80,21 @@ pub fn unite(backups: &[Candidate], policies: &[Policy], now: DateTime<Utc>) -> 
 fn one(of_each: &[(&Policy, &Decision)]) -> Option<Decision> {
     let (_, first) = of_each.first()?;
     let keep = of_each.iter().any(|(_, decision)| decision.keep);
-    let deciding = || of_each.iter().filter(|(_, decision)| decision.keep == keep);
     let mut reasons: Vec<String> = Vec::new();
-    for (policy, decision) in deciding() {
+    let mut common: Vec<String> = Vec::new();
+    let deciding = of_each.iter().filter(|(_, decision)| decision.keep == keep);
+    for (policy, decision) in deciding {
         for reason in &decision.reasons {
             // What all of them say needs no name.
-            let by_all = deciding().all(|(_, other)| other.reasons.contains(reason));
-            let said = match &policy.schedule {
-                Some(schedule) if !by_all => format!("{schedule}: {reason}"),
-                _ => reason.clone(),
-            };
-            if !reasons.contains(&said) {
-                reasons.push(said);
+            let by_all = of_each.iter().all(|(_, all)| all.reasons.contains(reason));
+            match &policy.schedule {
+                Some(schedule) if !by_all => reasons.push(format!("{schedule}: {reason}")),
+                _ if !common.contains(reason) => common.push(reason.clone()),
+                _ => {}
             }
         }
     }
+    reasons.append(&mut common);
     Some(Decision {
         id: first.id.clone(),
         keep,
