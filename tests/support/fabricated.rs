@@ -53,7 +53,7 @@ impl Fabricated {
 
     /// Writes it into the repository in this directory; its id.
     pub(crate) fn write(&self, repository: &Path) -> String {
-        let commit = self.commit(&self.write_folder(repository));
+        let commit = Self::commit(&self.write_folder(repository));
         let path = repository.join(&self.stack);
         fs::write(path.join(format!("{}.backup.json", self.id())), commit).unwrap();
         self.id()
@@ -65,7 +65,7 @@ impl Fabricated {
         let manifest = self.describe(serde_json::from_str(&text).unwrap());
         let path = repository.join(&self.stack);
         fs::create_dir_all(&path).unwrap();
-        let commit = self.commit(&(manifest, String::new()));
+        let commit = Self::commit(&(manifest, String::new()));
         fs::write(path.join(format!("{}.backup.json", self.id())), commit).unwrap();
         self.id()
     }
@@ -107,7 +107,7 @@ impl Fabricated {
         (manifest, sums)
     }
 
-    fn commit(&self, (manifest, sums): &(Value, String)) -> String {
+    fn commit((manifest, sums): &(Value, String)) -> String {
         let artifacts = manifest["artifacts"].as_array().unwrap();
         let total = |size: &str| -> u64 {
             let sizes = artifacts.iter().map(|artifact| artifact[size].as_u64());

@@ -14,6 +14,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+type Clock = fn() -> DateTime<Utc>;
+
 async fn open(place: &Place) -> Repository {
     Repository::open(&Location::directory(&place.repository), &Access::default())
         .await
@@ -28,7 +30,7 @@ async fn a_wrong_clock_removes_nothing() {
     }
     let repository = open(&place).await;
     let before = keys(&place.repository);
-    let clocks: [(fn() -> DateTime<Utc>, &str); 4] = [
+    let clocks: [(Clock, &str); 4] = [
         (|| now() - TimeDelta::minutes(11), "behind"),
         (|| now() + TimeDelta::minutes(11), "ahead of"),
         (|| now() - TimeDelta::days(4000), "behind"),
