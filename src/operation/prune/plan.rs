@@ -37,7 +37,9 @@ pub async fn plan(
             let mut planned = Vec::new();
             for (stack, entries) in stacks {
                 let policies = request.policies.of(&stack).to_vec();
-                check_future(repository, &entries, now)?;
+                if !policies.is_empty() {
+                    check_future(repository, &entries, now)?;
+                }
                 planned.push(plan_stack(repository, stack, policies, entries, now).await?);
             }
             Ok(PrunePlan {

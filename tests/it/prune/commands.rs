@@ -123,7 +123,7 @@ fn what_any_schedule_of_the_stack_keeps_there_is_kept() {
     write("daily.toml", "stack = \"shop\"\n[keep]\ndaily = 3\n");
     write(
         "offsite.toml",
-        "stack = \"shop\"\nrepositories = [\"offsite\"]\n[keep]\nyearly = 99\n",
+        "stack = \"shop\"\nrepositories = [\"offsite\"]\n[keep]\nlast = 99\n",
     );
     write("migration.toml", "stack = \"shop\"\npin = true\n");
     let mut made: Vec<String> = (1..=5).map(|days| days_ago(days).write(root)).collect();

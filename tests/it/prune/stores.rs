@@ -284,4 +284,5 @@ async fn a_prune_costs_as_much_however_many_stay() {
     // Tags are read of those that would go, and of no other.
     let tagged = requests(20, last(17, &["release"])).await;
     assert_eq!(tagged["GET manifest.json"], 3);
+    assert_eq!(tagged, requests(200, last(197, &["release"])).await);
 }
