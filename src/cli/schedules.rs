@@ -8,7 +8,8 @@ use crate::error::{Error, Kind, Result, nearest};
 use crate::event::{Event, Observer, RunSummary};
 use crate::operation::runs;
 use crate::operation::scheduled::{self, Ready, ScheduledRequest};
-use crate::schedule::Schedule;
+use crate::repository::{Location, Repository};
+use crate::schedule::{Policies, Schedule};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,6 +95,26 @@ impl Session {
             newest = newest.max(own.next().map(|entry| entry.id.started()));
         }
         Ok(newest)
+    }
+
+    /// What is kept in the repository at `location`, by the schedules that fill it: what one of them keeps, another one
+    /// must not remove.
+    pub(super) fn policies_of(
+        &self,
+        schedules: &[Schedule],
+        location: &Location,
+    ) -> Result<Policies> {
+        let mut filling = Vec::new();
+        for schedule in schedules {
+            let mut fills = schedule.repositories.is_empty();
+            for named in &schedule.repositories {
+                fills |= self.find(named)? == *location;
+            }
+            if fills {
+                filling.push(schedule);
+            }
+        }
+        Ok(Policies::of_schedules(filling))
     }
 
     /// Runs a schedule once and records how it ended. Never fails: what went wrong is in the summary.

@@ -20,6 +20,7 @@ mod load;
 mod lock;
 mod plain;
 pub mod plan;
+pub mod prune;
 pub mod quiesce;
 mod recipe;
 pub mod restore;

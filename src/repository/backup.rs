@@ -133,6 +133,34 @@ impl Repository {
 }
 
 impl Repository {
+    /// The marks that a person gave a backup, from its manifest, if that is the one which the commit vouches for; `None` where
+    /// it has been removed since it was listed.
+    ///
+    /// # Errors
+    /// Damaged where the manifest is not what was written.
+    pub async fn tags(&self, entry: &Entry) -> Result<Option<BTreeMap<String, String>>> {
+        let Some(commit) = &entry.commit else {
+            return Ok(None);
+        };
+        let folder = backup_folder(&entry.stack, &entry.id);
+        let read = async {
+            let sums = self.read_sums(&folder, commit).await?;
+            read_manifest(&self.store, &folder, &sums).await
+        };
+        match read.await {
+            Ok(manifest) => Ok(Some(manifest.tags)),
+            Err(error) if error.kind() == Kind::Damaged => {
+                let key = commit_key(&entry.stack, &entry.id);
+                // The commit goes first: what has none is gone, not damaged.
+                match self.store.exists(&key).await? {
+                    true => Err(error),
+                    false => Ok(None),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The digests of a backup, if they are those of its commit, and signed where a signature is wanted.
     async fn read_sums(&self, folder: &str, commit: &Commit) -> Result<Sums> {
         let key = format!("{folder}/{SUMS}");

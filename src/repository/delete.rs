@@ -5,7 +5,7 @@ use super::bucket::Removal;
 use super::catalog::Entry;
 use super::folder::{Folder, io_error, is_unfinished};
 use super::layout::{
-    Beside, PROBE, backup_folder, commit_key, pin_key, stack_folder, stack_of_folder,
+    Beside, PROBE, backup_folder, commit_key, pin_key, proof_key, stack_folder, stack_of_folder,
 };
 use super::lease::Lease;
 use super::open::random_hex;
@@ -31,9 +31,10 @@ pub struct Maintenance {
 pub enum Deletion {
     /// It is gone.
     Done,
-    /// The store keeps it, or a part of it: its objects are locked, or these credentials may not remove. Where the
-    /// commit is kept the backup is listed as before.
+    /// The store keeps it: its objects are locked, or these credentials may not remove. It is listed as before.
     Retained,
+    /// It is listed no more, and the store keeps a part of what it held.
+    Remains,
 }
 
 impl Repository {
@@ -52,6 +53,9 @@ impl Repository {
 impl Maintenance {
     /// Removes a backup: the commit first, so that a half-removed one is never listed.
     ///
+    /// Asks for nothing but its own objects, so that it costs as much however many others there are. A proof that the
+    /// entry does not know yet stays, and is swept.
+    ///
     /// # Errors
     /// Failed where it is pinned, whatever the entry says, or the store fails.
     pub async fn delete(&self, entry: &Entry) -> Result<Deletion> {
@@ -66,18 +70,23 @@ impl Maintenance {
             return Ok(Deletion::Retained);
         }
         let mut kept = store.remove_tree(&backup_folder(stack, id)).await? == Removal::Kept;
-        let folder = stack_folder(stack);
-        for found in store.list(&folder).await? {
-            if Beside::parse(&found.key).is_some_and(|beside| *beside.id() == *id) {
-                let removed = store.remove(&format!("{folder}/{}", found.key)).await?;
-                kept |= removed == Removal::Kept;
-            }
+        for time in &entry.proofs {
+            kept |= store.remove(&proof_key(stack, id, *time)).await? == Removal::Kept;
         }
-        store.remove_if_empty(&folder).await?;
+        store.remove_if_empty(&stack_folder(stack)).await?;
         Ok(match kept {
-            true => Deletion::Retained,
+            true => Deletion::Remains,
             false => Deletion::Done,
         })
+    }
+
+    /// Lets writers and readers in again, at once and not when this process ends.
+    pub async fn release(self) {
+        let Self { repository, lease } = self;
+        drop(lease);
+        if let Store::Bucket(bucket) = &repository.store {
+            bucket.access.holds().let_go().await;
+        }
     }
 
     /// Removes what was begun over a day ago and never committed, and returns its keys.
@@ -176,11 +185,17 @@ async fn sweep_stack(
 
 /// When anything in a folder was last written; `now` where a link in it forbids to look further,
 /// which is for a person to see to.
+///
+/// Folders count where there is no file: a removal that was killed has made them young, and their files are old.
 async fn newest(store: &Store, key: &str, own: SystemTime, now: SystemTime) -> Result<SystemTime> {
     match store.tree(key).await {
         Ok(found) => {
-            let times = found.into_iter().map(|found| found.modified);
-            Ok(times.chain([own]).max().unwrap_or(own))
+            let files = found.iter().filter(|found| !found.is_folder);
+            let all = found.iter().map(|found| found.modified);
+            Ok(files
+                .map(|file| file.modified)
+                .max()
+                .unwrap_or_else(|| all.chain([own]).max().unwrap_or(own)))
         }
         Err(error) if error.kind() == Kind::Damaged => Ok(now),
         Err(error) => Err(error),

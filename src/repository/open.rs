@@ -127,6 +127,14 @@ impl Repository {
         probe(&self.store, &format!("{PROBE}{}", random_hex()?), now).await
     }
 
+    /// How many seconds the store's clock is ahead of `now`, to the second. Writes and removes a key of its own.
+    ///
+    /// # Errors
+    /// Failed where the place refuses to write.
+    pub async fn clock_ahead(&self, now: DateTime<Utc>) -> Result<i64> {
+        clock_ahead(&self.store, now).await
+    }
+
     /// Makes a repository in a directory or below a prefix that is missing or empty, with the time `now`.
     ///
     /// Probes first what the place does when one key is written twice: the commit of a backup rests
@@ -296,11 +304,15 @@ async fn probe(store: &Store, key: &str, now: DateTime<Utc>) -> Result<Probed> {
         ))
         .hint("this store cannot hold a repository"));
     }
-    let theirs: DateTime<Utc> = store.clock().await?.into();
     Ok(Probed {
         traits,
-        clock_ahead: (theirs - now).num_seconds(),
+        clock_ahead: clock_ahead(store, now).await?,
     })
+}
+
+async fn clock_ahead(store: &Store, now: DateTime<Utc>) -> Result<i64> {
+    let theirs: DateTime<Utc> = store.clock().await?.into();
+    Ok((theirs - now).num_seconds())
 }
 
 /// That a key is written once only.

@@ -14,7 +14,7 @@ mod timer;
 
 pub use calendar::Calendar;
 pub use due::DueRun;
-pub use retention::Rules;
+pub use retention::{CLOCKS_APART, Candidate, Decision, Policies, Policy, Rules, decide, unite};
 pub use timer::{Invocation, Units, crontab, systemd};
 
 use crate::stack::Quiesce;

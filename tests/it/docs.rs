@@ -269,6 +269,7 @@ fn after(shop: &Shop, block: &Block, printed: &str) {
             assert!(contents.contains("TABLE DATA public items"), "{contents}");
         }
         "Pins" => assert_eq!(shop.stored(".pin.json"), 0),
+        "What is kept" => assert!(printed.contains("keeps 2 of 2"), "{printed}"),
         "Output for programs" => {
             let list: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
             assert_eq!(list["backups"].as_array().map(Vec::len), Some(2), "{list}");

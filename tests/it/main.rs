@@ -15,6 +15,7 @@ mod exec_engine;
 mod exec_wire;
 mod faults;
 mod layers;
+mod prune;
 mod notify;
 mod redis;
 mod repository;

@@ -7,11 +7,13 @@
 )]
 
 mod notify;
+mod prune;
 mod schedule;
 mod status;
 mod volume;
 
 pub(super) use notify::{NotifyCommand, NotifyTest};
+pub(super) use prune::{Keep, Prune};
 pub(super) use schedule::{
     Daemon, ExportCron, ExportSystemd, ScheduleCommand, ScheduleExport, ScheduleNext, ScheduleRun,
 };
@@ -100,6 +102,8 @@ pub(super) enum Command {
     Pin(Pin),
     /// Take the pin off
     Unpin(Chosen),
+    /// Remove the backups that no rule keeps; prints the table with reasons first
+    Prune(Prune),
     /// Look at the schedules, run one, and make systemd or cron run them
     #[command(subcommand)]
     Schedule(ScheduleCommand),

@@ -55,7 +55,7 @@ fn row(entry: &Entry) -> Vec<String> {
 }
 
 /// `complete`, `partial` or `DAMAGED`, and whether it is pinned.
-fn state(entry: &Entry) -> String {
+pub(super) fn state(entry: &Entry) -> String {
     let mut state = match (&entry.damaged, &entry.commit) {
         (Some(reason), _) => format!("DAMAGED: {reason}"),
         (None, Some(commit)) if commit.complete => "complete".to_owned(),

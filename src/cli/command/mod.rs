@@ -11,6 +11,7 @@ mod list;
 mod manual;
 mod notify;
 mod pin;
+mod prune;
 mod repository;
 mod restore;
 mod rollback;
@@ -54,6 +55,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
+        Command::Prune(arguments) => prune::run(session, arguments, output).await,
         Command::Schedule(command) => schedule::run(session, command, output).await,
         Command::Daemon(arguments) => daemon::run(session, &arguments, output).await,
         Command::Doctor => doctor::run(session, output).await,

@@ -178,7 +178,7 @@ impl Holds {
     }
 
     /// Releases what kept everyone away and is over: nobody has to wait until this process ends.
-    async fn let_go(&self) {
+    pub(in crate::repository) async fn let_go(&self) {
         let over: Vec<Arc<Hold>> = self
             .all()
             .extract_if(.., |hold| {

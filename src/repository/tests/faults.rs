@@ -230,8 +230,45 @@ async fn a_store_that_keeps_everything_is_written_to_all_the_same() {
     drop(maintenance);
     place.access.close().await;
     verify(&repository, "shop").await.unwrap();
+    // Where only the commit goes, the backup is gone and what it held is not.
+    proxy.rule(move |seen: &Seen| {
+        let locked = seen.method == "DELETE" && !seen.path.contains(".backup.json");
+        locked.then_some(Fault::Answer(403, denied))
+    });
+    place.access.close().await;
+    let maintenance = repository.maintain().await.unwrap();
+    let remains = maintenance.delete(&entry).await.unwrap();
+    assert_eq!(remains, crate::repository::Deletion::Remains);
+    maintenance.release().await;
+    assert!(repository.list("shop").await.unwrap().is_empty());
     proxy.rule(|_: &Seen| None);
     place.clean().await;
+}
+
+/// What a removal asks a store for.
+async fn requests_of_a_removal(others: i64) -> Vec<String> {
+    let proxy = Proxy::new(&endpoint(Kind::S3));
+    let place = Place::behind(Kind::S3, &proxy.url());
+    let repository = place.init().await;
+    for n in 0..=others {
+        back_up(&repository, &id(n), &[1; 2000]).await.unwrap();
+    }
+    place.access.close().await;
+    let entry = repository.resolve("latest", None).await.unwrap();
+    let maintenance = repository.maintain().await.unwrap();
+    proxy.rule(|_: &Seen| None);
+    maintenance.delete(&entry).await.unwrap();
+    let seen = proxy.seen();
+    maintenance.release().await;
+    place.clean().await;
+    seen.into_iter().map(|seen| seen.method).collect()
+}
+
+#[tokio::test]
+async fn a_removal_costs_as_much_however_many_others_there_are() {
+    let few = requests_of_a_removal(1).await;
+    assert!(few.contains(&"DELETE".to_owned()), "{few:?}");
+    assert_eq!(few, requests_of_a_removal(12).await);
 }
 
 /// Parts that take longer than the pipeline before them: everything waits, nothing is lost, memory does not grow.

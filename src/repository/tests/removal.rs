@@ -226,6 +226,7 @@ async fn deleting_takes_the_commit_first_and_spares_pins() {
         .record_proof(&last, moment(), &json!({}))
         .await
         .unwrap();
+    let last = repository.resolve("latest", None).await.unwrap();
     repository
         .maintain()
         .await
@@ -269,6 +270,30 @@ async fn nobody_prunes_under_a_writer_or_a_reader() {
     let next = id(2);
     let (begun, ()) = tokio::join!(repository.begin("shop", &next), releasing);
     begun.unwrap().abandon().await.unwrap();
+}
+
+/// What a prune that was killed has left: files as old as ever in folders that it has made young.
+#[tokio::test]
+async fn what_a_killed_removal_has_left_is_swept_by_the_next() {
+    let (_dir, repository) = repository().await;
+    for second in [0, 60] {
+        back_up(&repository, "shop", &id(second), &three())
+            .await
+            .unwrap();
+    }
+    let root = root(&repository);
+    age(root, 3);
+    fs::remove_file(root.join(format!("shop/{}.backup.json", id(0)))).unwrap();
+    let folder = root.join(format!("shop/{}", id(0)));
+    fs::remove_dir_all(folder.join("volume")).unwrap();
+    fs::remove_file(folder.join("manifest.json")).unwrap();
+    assert_eq!(repository.list("shop").await.unwrap().len(), 1);
+    let maintenance = repository.maintain().await.unwrap();
+    let swept = maintenance.sweep().await.unwrap();
+    assert_eq!(swept, [format!("shop/{}", id(0))]);
+    assert!(!folder.exists());
+    maintenance.release().await;
+    verify(&repository, "shop").await.unwrap();
 }
 
 /// A disk that can only be read serves a restore.

@@ -44,7 +44,9 @@ over_every_store!(
     every_damage_is_noticed,
     pins_and_proofs_stand_beside,
     a_removed_backup_leaves_nothing,
+    what_is_removed_is_exactly_what_was_asked_for,
     nobody_prunes_under_a_writer,
+    who_has_removed_lets_others_in_at_once,
     a_dead_holder_is_taken_over,
     what_was_left_behind_is_swept_after_a_day,
     an_upload_that_is_given_up_leaves_nothing,
@@ -283,6 +285,58 @@ async fn a_removed_backup_leaves_nothing(place: &Place) {
     drop(maintenance);
     place.access.close().await;
     verify(&repository, "shop").await.unwrap();
+}
+
+async fn what_is_removed_is_exactly_what_was_asked_for(place: &Place) {
+    let repository = place.init().await;
+    for n in 0..4 {
+        back_up(&repository, "shop", &id(n), &three())
+            .await
+            .unwrap();
+    }
+    let listed = repository.list("shop").await.unwrap();
+    for entry in &listed {
+        repository
+            .record_proof(entry, moment(), &json!({}))
+            .await
+            .unwrap();
+    }
+    repository.pin(&listed[0], "", moment()).await.unwrap();
+    let before = place.keys().await;
+    place.access.close().await;
+    let maintenance = repository.maintain().await.unwrap();
+    for entry in repository.list("shop").await.unwrap() {
+        if entry.id == id(1) || entry.id == id(2) {
+            assert_eq!(maintenance.delete(&entry).await.unwrap(), Deletion::Done);
+        }
+    }
+    maintenance.release().await;
+    let of_removed = |key: &str| [id(1), id(2)].iter().any(|id| key.contains(id.as_str()));
+    let expected: Vec<String> = before.into_iter().filter(|key| !of_removed(key)).collect();
+    assert_eq!(place.keys().await, expected);
+    for reference in ["latest", "latest~1"] {
+        let entry = repository.resolve(reference, None).await.unwrap();
+        let backup = repository.open_backup(&entry).await.unwrap();
+        let report = backup.verify_objects(|_, _| {}).await.unwrap();
+        report.into_result().unwrap();
+    }
+}
+
+async fn who_has_removed_lets_others_in_at_once(place: &Place) {
+    let repository = place.init().await;
+    back_up(&repository, "shop", &id(0), &three())
+        .await
+        .unwrap();
+    place.access.close().await;
+    repository.maintain().await.unwrap().release().await;
+    // This process lives on, and another one asks.
+    let access = match place.kind {
+        Kind::Directory => place.access.clone(),
+        kind => Place::new(kind).access,
+    };
+    let other = Repository::open(&place.location, &access).await.unwrap();
+    other.maintain().await.unwrap().release().await;
+    access.close().await;
 }
 
 async fn nobody_prunes_under_a_writer(place: &Place) {
