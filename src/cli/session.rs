@@ -3,6 +3,7 @@
 use super::args::Global;
 use super::environment;
 use super::keys;
+use super::signals::Signals;
 use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
 use crate::error::{Error, Kind, Result, nearest};
@@ -14,7 +15,6 @@ use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Access, Location, Repository};
 use crate::source::Credentials;
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
 
 /// The repository where nobody names one.
 pub(super) const DEFAULT_REPOSITORY: &str = "./lifeboat-backups";
@@ -30,7 +30,8 @@ pub(super) struct Session {
     identities: Vec<PathBuf>,
     /// What is run next to volumes.
     helper: HelperProgram,
-    cancel: CancellationToken,
+    /// Who hears when the run is to end.
+    pub(super) signals: Signals,
 }
 
 impl Session {
@@ -60,7 +61,7 @@ impl Session {
             named,
             identities: global.identity.clone(),
             access: environment::access()?,
-            cancel: cancel_on_signals(),
+            signals: Signals::listen(),
         })
     }
 
@@ -208,7 +209,7 @@ impl Session {
     pub(super) fn context(&self) -> Result<Context> {
         Ok(Context {
             clock: environment::now,
-            cancel: self.cancel.clone(),
+            cancel: self.signals.cancelled(),
             engine: None,
             state: environment::state_folder()?,
             host: environment::host(),
@@ -228,32 +229,4 @@ impl Session {
         resume_abandoned(&context, observer).await?;
         Ok(context)
     }
-}
-
-/// A token that the first SIGINT or SIGTERM cancels; the second one ends the process at once.
-fn cancel_on_signals() -> CancellationToken {
-    let cancel = CancellationToken::new();
-    let token = cancel.clone();
-    tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        ) else {
-            return;
-        };
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        next().await;
-        token.cancel();
-        next().await;
-        let myself = rustix::process::getpid();
-        // Whoever asks twice does not want to wait for the cleaning up; the next run does that.
-        let _ = rustix::process::kill_process(myself, rustix::process::Signal::KILL);
-    });
-    cancel
 }
