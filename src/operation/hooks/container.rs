@@ -9,7 +9,7 @@ use crate::error::Result;
 const END: &str = r#"
 for d in /proc/[0-9]*; do
   [ "$d" != "/proc/$$" ] || continue
-  run=$(tr '\0' '\n' <"$d/environ" 2>/dev/null | sed -n 's/^LIFEBOAT_RUN=//p')
+  run=$(tr '\0' '\n' <"$d/environ" 2>/dev/null | sed -n 's/^LIFEBOAT_HOOK_OF=//p')
   if [ "$run" = "$LIFEBOAT_END" ]; then kill "${d#/proc/}" 2>/dev/null; fi
 done
 exit 0

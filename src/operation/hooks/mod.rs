@@ -27,8 +27,8 @@ const TIME_LABEL: &str = "lifeboat.hook-time-limit";
 const USER_LABEL: &str = "lifeboat.exec-user";
 /// How long a label's command may take where no label says it: as a schedule's.
 const TIME: Duration = Duration::from_mins(5);
-/// The variable that tells which run a process belongs to.
-const RUN_VARIABLE: &str = "LIFEBOAT_RUN";
+/// The variable that tells which run's hook a process belongs to.
+const RUN_VARIABLE: &str = "LIFEBOAT_HOOK_OF";
 
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
