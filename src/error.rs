@@ -22,6 +22,8 @@ pub enum Kind {
     Damaged,
     /// `status` found something unprotected or late (15).
     Overdue,
+    /// `guard` itself failed: any other code is its command's (125).
+    Guard,
     /// The run was interrupted (130).
     Interrupted,
 }
@@ -38,6 +40,7 @@ impl Kind {
             Self::Key => 12,
             Self::Damaged => 13,
             Self::Overdue => 15,
+            Self::Guard => 125,
             Self::Interrupted => 130,
         }
     }
@@ -53,6 +56,7 @@ impl Kind {
             Self::Key => "key",
             Self::Damaged => "damaged",
             Self::Overdue => "overdue",
+            Self::Guard => "guard",
             Self::Interrupted => "interrupted",
         }
     }

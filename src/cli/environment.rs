@@ -9,7 +9,6 @@ use crate::error::{Error, OrFail, Result};
 use crate::repository::Access;
 use crate::secret::{Secret, SecretRef};
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The command line: arguments to requests, reports to output, errors to exit codes. The only place that prints.
 
 mod args;
+mod child;
 mod command;
 mod confirm;
 mod environment;
@@ -10,8 +11,9 @@ mod output;
 mod progress;
 mod schedules;
 mod session;
+mod signals;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use clap::Parser;
 use output::Output;
 use std::process::ExitCode;
@@ -24,16 +26,22 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => {
             // clap's own words and its exit codes: 0 for --help, 2 for usage.
-            let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            if code != 0 && std::env::args_os().any(|argument| argument == "--json") {
-                output::usage_as_json(&error.to_string(), code);
+            let is_guard = args::is_guard(std::env::args_os());
+            let code = match u8::try_from(error.exit_code()).unwrap_or(2) {
+                code if code != 0 && is_guard => Kind::Guard.exit_code(),
+                code => code,
+            };
+            if code != 0 && is_json() {
+                output::usage_as_json(&error.to_string(), code, is_guard);
             } else {
                 let _ = error.print();
             }
             return ExitCode::from(code);
         }
     };
+    let is_guard = matches!(arguments.command, args::Command::Guard(_));
     let output = Output::new(&arguments.global);
+    let output = if is_guard { output.aside() } else { output };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -47,8 +55,18 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
+        // Of a guard every other code is its command's.
+        Err(error) if is_guard => failed(&output, &error.with_kind(Kind::Guard)),
         Err(error) => failed(&output, &error),
     }
+}
+
+/// Whether JSON was asked for, of arguments that clap does not understand; not by what follows `--`, which is a
+/// command's.
+fn is_json() -> bool {
+    std::env::args_os()
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
 }
 
 fn failed(output: &Output, error: &Error) -> ExitCode {

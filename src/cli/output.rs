@@ -12,6 +12,8 @@ use std::io::{IsTerminal, Write};
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Output {
     json: bool,
+    /// Standard output is a command's: lifeboat's own results go to standard error, too.
+    aside: bool,
     quiet: bool,
     verbose: bool,
     /// Standard error is a terminal: text and bars for people; else JSON log lines.
@@ -26,11 +28,20 @@ impl Output {
         let bars = terminal && !global.no_progress && !global.quiet && !global.json;
         Self {
             json: global.json,
+            aside: false,
             quiet: global.quiet,
             verbose: global.verbose,
             terminal,
             bars: bars.then(Bars::new),
             clock: super::environment::now,
+        }
+    }
+
+    /// The same, with nothing on standard output, which is a command's.
+    pub(super) fn aside(self) -> Self {
+        Self {
+            aside: true,
+            ..self
         }
     }
 
@@ -48,9 +59,9 @@ impl Output {
             {
                 object.extend(fields);
             }
-            Self::to_stdout(&object.to_string());
+            self.print(&object.to_string());
         } else if !text.is_empty() {
-            Self::to_stdout(&harmless_lines(text.trim_end_matches('\n')));
+            self.print(&harmless_lines(text.trim_end_matches('\n')));
         }
     }
 
@@ -79,15 +90,27 @@ impl Output {
 
     /// An error, with its hint.
     pub(super) fn error(&self, error: &Error) {
+        self.error_with_code(error, error.kind().exit_code());
+    }
+
+    /// An error, of a process that ends with another exit code than the error's own.
+    pub(super) fn error_with_code(&self, error: &Error, code: u8) {
         if self.json {
-            let code = error.kind().exit_code();
             let (kind, message) = (error.kind().name(), error.chain());
-            Self::to_stdout(&error_line(kind, code, &message, error.hint_text()));
+            self.print(&error_line(kind, code, &message, error.hint_text()));
             return;
         }
         self.to_stderr(&format!("error: {}", error.chain()));
         if let Some(hint) = error.hint_text() {
             self.to_stderr(&format!("hint: {hint}"));
+        }
+    }
+
+    /// A result, to where results go.
+    fn print(&self, text: &str) {
+        match self.aside {
+            true => self.to_stderr(text),
+            false => Self::to_stdout(text),
         }
     }
 
@@ -170,7 +193,7 @@ impl Observer for Output {
                 _ => true,
             };
             if wanted && let Ok(line) = serde_json::to_string(event) {
-                Self::to_stdout(&line);
+                self.print(&line);
             }
             return;
         }
@@ -212,10 +235,16 @@ impl Observer for Output {
 }
 
 /// What is wrong with the arguments, where `--json` is among them.
-pub(super) fn usage_as_json(message: &str, code: u8) {
+pub(super) fn usage_as_json(message: &str, code: u8, aside: bool) {
     let message = message.trim_start_matches("error: ").trim_end();
     let (message, hint) = message.split_once("\n\n").unwrap_or((message, ""));
-    Output::to_stdout(&error_line(Kind::Usage.name(), code, message, Some(hint)));
+    let line = error_line(Kind::Usage.name(), code, message, Some(hint));
+    match aside {
+        true => {
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        }
+        false => Output::to_stdout(&line),
+    }
 }
 
 fn error_line(kind: &str, code: u8, message: &str, hint: Option<&str>) -> String {

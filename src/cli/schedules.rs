@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result, nearest};
 use crate::event::{Event, Observer, RunSummary};
 use crate::operation::runs;
 use crate::operation::scheduled::{self, Ready, ScheduledRequest};
-use crate::repository::{Location, Repository};
+use crate::repository::Location;
 use crate::schedule::{Policies, Schedule};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 use super::args::Global;
 use super::environment;
 use super::keys;
+use super::signals::Signals;
 use crate::config::{self, Loaded, Search};
 use crate::docker::connect::connect;
 use crate::error::{Error, Kind, Result, nearest};
@@ -14,7 +15,6 @@ use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Access, Location, Repository};
 use crate::source::Credentials;
 use std::path::PathBuf;
-use tokio_util::sync::CancellationToken;
 
 /// The repository where nobody names one.
 pub(super) const DEFAULT_REPOSITORY: &str = "./lifeboat-backups";
@@ -30,25 +30,23 @@ pub(super) struct Session {
     identities: Vec<PathBuf>,
     /// What is run next to volumes.
     helper: HelperProgram,
-    /// Cancelled by the first SIGINT or SIGTERM.
-    pub(super) cancel: CancellationToken,
+    /// Who hears when the run is to end.
+    pub(super) signals: Signals,
     global: Global,
 }
 
 impl Session {
     /// Reads the configuration and starts to listen for SIGINT and SIGTERM.
     pub(super) fn start(global: &Global) -> Result<Self> {
-        Self::read(global, CancellationToken::new()).inspect(|session| {
-            cancel_on_signals(session.cancel.clone());
-        })
+        Self::read(global, Signals::listen())
     }
 
     /// The same with the configuration and the environment as they are now.
     pub(super) fn again(&self) -> Result<Self> {
-        Self::read(&self.global, self.cancel.clone())
+        Self::read(&self.global, self.signals.clone())
     }
 
-    fn read(global: &Global, cancel: CancellationToken) -> Result<Self> {
+    fn read(global: &Global, signals: Signals) -> Result<Self> {
         let explicit = match &global.config {
             Some(path) => Some(path.clone()),
             None => environment::setting("LIFEBOAT_CONFIG")?.map(PathBuf::from),
@@ -73,7 +71,7 @@ impl Session {
             named,
             identities: global.identity.clone(),
             access: environment::access()?,
-            cancel,
+            signals,
             global: global.clone(),
         })
     }
@@ -251,7 +249,7 @@ impl Session {
     pub(super) fn context(&self) -> Result<Context> {
         Ok(Context {
             clock: environment::now,
-            cancel: self.cancel.clone(),
+            cancel: self.signals.cancelled(),
             engine: None,
             state: environment::state_folder()?,
             host: environment::host(),
@@ -271,29 +269,4 @@ impl Session {
         resume_abandoned(&context, observer).await?;
         Ok(context)
     }
-}
-
-/// The first SIGINT or SIGTERM cancels `token`; the second one ends the process at once.
-fn cancel_on_signals(token: CancellationToken) {
-    tokio::spawn(async move {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (Ok(mut interrupt), Ok(mut terminate)) = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        ) else {
-            return;
-        };
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        };
-        next().await;
-        token.cancel();
-        next().await;
-        let myself = rustix::process::getpid();
-        // Whoever asks twice does not want to wait for the cleaning up; the next run does that.
-        let _ = rustix::process::kill_process(myself, rustix::process::Signal::KILL);
-    });
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use super::capture::Run;
 use super::fan_out::{Lanes, Stored, again};
+use super::hooks::{Around, presentable};
 use super::inventory::{Inventory, Planned, inventory};
 use super::journal::Journal;
 use super::lock::{Claim, release};
@@ -15,6 +16,7 @@ use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Commit, Facts};
 use crate::repository::{Entry, Repository};
+use crate::schedule::Hooks;
 use crate::stack::{ArtifactName, Quiesce};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -46,7 +48,9 @@ pub struct BackupRequest {
     pub wait: Option<Duration>,
     /// What is done to containers that write to volumes, where their own labels do not say.
     pub quiesce: Option<Quiesce>,
-    /// Why it runs: `manual`, a schedule's name.
+    /// What runs before and after it, besides what the containers' labels say.
+    pub hooks: Hooks,
+    /// Why it runs: `manual`, `guard`, a schedule's name.
     pub trigger: String,
     /// Print the plan and stop.
     pub dry_run: bool,
@@ -80,7 +84,8 @@ pub struct Finished {
 ///
 /// # Errors
 /// Busy where another run holds the stack; failed, with nothing listed and nothing left, where any
-/// artifact failed (unless partial backups are allowed).
+/// artifact (unless partial backups are allowed) or a hook before the backup failed; failed with the backup there,
+/// as its message says, where a hook after it failed or not everything runs again.
 pub async fn backup(
     context: &Context,
     request: BackupRequest,
@@ -97,6 +102,7 @@ pub async fn backup(
         .cloned()
         .unwrap_or_default();
     options.include.extend(request.include.iter().cloned());
+    let around = Around::of(&stack, &request.hooks, observer)?;
     let claim = Claim {
         stack: &stack,
         services: &services,
@@ -108,7 +114,7 @@ pub async fn backup(
         dry_run: request.dry_run,
     };
     let lock = claim.take(context).await?;
-    let outcome = under_lock(context, &request, &claim, lock.as_ref()).await;
+    let outcome = under_lock(context, &request, &claim, around, lock.as_ref()).await;
     release(lock, observer).await;
     let mut report = outcome?;
     if let BackupReport::Done(finished) = &mut report {
@@ -122,6 +128,7 @@ pub(super) async fn under_lock(
     context: &Context,
     request: &BackupRequest,
     claim: &Claim<'_>,
+    around: Around,
     lock: Option<&StackLock>,
 ) -> Result<BackupReport> {
     let Claim {
@@ -140,11 +147,13 @@ pub(super) async fn under_lock(
         .await?;
     let (by_themselves, side_by_side): (Vec<&Planned>, Vec<&Planned>) =
         planned.iter().partition(|planned| planned.alone);
-    let mut steps = quiesced(together, captures(&side_by_side));
+    let mut steps = around.before;
+    steps.extend(quiesced(together, captures(&side_by_side)));
     steps.extend(quiesced(alone, captures(&by_themselves)));
     steps.extend(request.repositories.iter().map(|repository| Step::Commit {
         repository: repository.location().to_string(),
     }));
+    steps.extend(around.after);
     let plan = Plan {
         operation: "backup".to_owned(),
         run: id.to_string(),
@@ -152,7 +161,8 @@ pub(super) async fn under_lock(
         steps,
     };
     let Some(lock) = lock else {
-        return Ok(BackupReport::Planned(plan));
+        let steps = plan.steps.into_iter().map(presentable).collect();
+        return Ok(BackupReport::Planned(Plan { steps, ..plan }));
     };
     observer.observe(&Event::RunStarted {
         operation: "backup",
@@ -187,17 +197,14 @@ pub(super) async fn under_lock(
         missing: Vec::new(),
         warnings: Vec::new(),
         ready: None,
-        not_resumed: None,
+        has_failed: false,
+        afterwards: Vec::new(),
     };
     for reason in missing {
         run.lacks(reason);
     }
     let journal = Journal::begin(&context.state, &plan)?;
-    let result = execute(&plan, &mut run, journal, context, lock, observer).await;
-    if result.is_err() {
-        run.give_up().await;
-    }
-    result?;
+    execute(&plan, &mut run, journal, context, lock, observer).await?;
     if request.pin {
         for repository in run.lanes.holders() {
             let entry = repository.resolve(id.as_str(), Some(&stack.name)).await?;
@@ -206,9 +213,7 @@ pub(super) async fn under_lock(
                 .await?;
         }
     }
-    if let Some(error) = run.not_resumed.take() {
-        return Err(error.while_doing(format!("the backup {id} is there, but")));
-    }
+    run.check_afterwards()?;
     finished(run, request).map(|finished| BackupReport::Done(Box::new(finished)))
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use super::backup::BackupRequest;
 use super::fan_out::Lanes;
+use super::hooks::{HookCall, Surroundings, When};
 use super::inventory::{Planned, Source};
 use super::plan::Executor;
 use super::quiesce::{quiesce, resume, take_back};
@@ -48,8 +49,11 @@ pub(super) struct Run<'a> {
     pub warnings: Vec<String>,
     /// What is committed, once all of it has landed.
     pub ready: Option<Ready>,
-    /// Why not everything that was stopped runs again. The backup is none the worse for that.
-    pub not_resumed: Option<Error>,
+    /// Whether a step has failed.
+    pub has_failed: bool,
+    /// What went wrong with what is not the backup, which is none the worse for that: not everything that was stopped
+    /// runs again, a hook after it failed.
+    pub afterwards: Vec<Error>,
 }
 
 impl Executor for Run<'_> {
@@ -59,12 +63,11 @@ impl Executor for Run<'_> {
             Step::CaptureTogether { artifacts } => self.capture_all(artifacts).await,
             Step::Quiesce { standstill } => self.quiesce(standstill).await,
             Step::Resume { standstill } => {
-                self.not_resumed = resume(self.context, self.id.as_str(), standstill)
-                    .await
-                    .err()
-                    .or(self.not_resumed.take());
+                let resumed = resume(self.context, self.id.as_str(), standstill).await;
+                self.afterwards.extend(resumed.err());
                 Ok(())
             }
+            Step::RunHook { when, hook } => self.run_hook(*when, hook).await,
             Step::Commit { repository } => self.commit(repository).await,
             _ => Err(Error::failed("a backup has no such step")),
         }
@@ -74,7 +77,17 @@ impl Executor for Run<'_> {
         if let Step::Quiesce { standstill } = step {
             return take_back(self.context, self.id.as_str(), standstill).await;
         }
-        self.lanes.abandon().await
+        match step {
+            Step::RunHook { .. } => Ok(()),
+            _ => self.lanes.abandon().await,
+        }
+    }
+
+    async fn failed(&mut self) {
+        self.has_failed = true;
+        // Where the first step failed that is not a capture, nothing of that was undone, and all was begun.
+        let _ = self.lanes.abandon().await;
+        self.give_up().await;
     }
 }
 
@@ -179,6 +192,45 @@ impl Run<'_> {
             facts,
             notes,
         })
+    }
+
+    /// Runs a hook. That one after a backup that is there fails takes nothing from the backup.
+    async fn run_hook(&mut self, when: When, hook: &HookCall) -> Result<()> {
+        let is_everywhere = self.request.unreachable.is_empty() && self.lanes.all_work();
+        let outcome = match (self.has_failed, self.missing.is_empty() && is_everywhere) {
+            (true, _) => "failed",
+            (false, true) => "succeeded",
+            (false, false) => "partial",
+        };
+        let surroundings = Surroundings {
+            context: self.context,
+            stack: self.stack,
+            run: self.id.as_str(),
+            outcome: (when == When::After).then_some(outcome),
+            observer: self.observer,
+        };
+        match (surroundings.run(when, hook).await, when) {
+            (Err(error), When::After) if !self.has_failed => {
+                self.afterwards.push(error);
+                Ok(())
+            }
+            (ran, _) => ran,
+        }
+    }
+
+    /// That all is well besides the backup.
+    ///
+    /// # Errors
+    /// With all that is not.
+    pub(super) fn check_afterwards(&mut self) -> Result<()> {
+        let mut wrong = std::mem::take(&mut self.afterwards).into_iter();
+        let Some(first) = wrong.next() else {
+            return Ok(());
+        };
+        for further in wrong {
+            self.warn(further.chain());
+        }
+        Err(first.while_doing(format!("the backup {} is there, but", self.id)))
     }
 
     /// Takes note of what will be missing.
@@ -402,7 +454,7 @@ impl Run<'_> {
     }
 
     /// After a failure: ends what still runs in the containers under this run's name.
-    pub(super) async fn give_up(&self) {
+    async fn give_up(&self) {
         let mut done: Vec<&str> = Vec::new();
         for source in &self.sources {
             let Some(service) = source.name.service() else {

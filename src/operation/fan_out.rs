@@ -156,6 +156,11 @@ impl Lanes {
         }
     }
 
+    /// Whether no repository was left behind.
+    pub(super) fn all_work(&self) -> bool {
+        self.0.iter().all(Lane::works)
+    }
+
     /// The commit, once the backup exists somewhere.
     pub(super) fn committed(&self) -> Option<&Commit> {
         self.0.iter().find_map(|lane| lane.committed.as_ref())

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::backup::{BackupReport, BackupRequest, under_lock};
+use super::hooks::Around;
 use super::lock::Claim;
 use super::sources::{SourceOptions, SourceService, SourcesByStack};
 use super::volumes::BIND;
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::Observer;
 use crate::manifest::BackupId;
 use crate::repository::Repository;
+use crate::schedule::Hooks;
 use crate::stack::{ArtifactName, Stack};
 use std::collections::BTreeMap;
 
@@ -62,6 +64,7 @@ impl FirstBackup<'_> {
             level: None,
             wait: None,
             quiesce: None,
+            hooks: Hooks::default(),
             trigger: "before a change".to_owned(),
             dry_run: false,
         };
@@ -76,7 +79,16 @@ impl FirstBackup<'_> {
             wait: None,
             dry_run: false,
         };
-        match Box::pin(under_lock(self.context, &request, &claim, Some(self.lock))).await? {
+        match Box::pin(under_lock(
+            self.context,
+            &request,
+            &claim,
+            // It is part of another change, for which containers may be down already.
+            Around::default(),
+            Some(self.lock),
+        ))
+        .await?
+        {
             BackupReport::Done(finished) => Ok(finished.commit.backup),
             BackupReport::Planned(_) => Err(Error::failed("the backup was only planned")),
         }

@@ -8,7 +8,7 @@ use crate::error::{OrFail, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// How many journals are kept.
@@ -42,6 +42,8 @@ pub struct Unfinished {
     pub plan: Plan,
     /// The step that it was at.
     pub at: Option<usize>,
+    /// Whether the journal was written by this very user: only then is it to be obeyed.
+    pub is_ours: bool,
 }
 
 impl Journal {
@@ -147,7 +149,10 @@ fn read(path: &Path) -> Option<Unfinished> {
             Line::Done { .. } | Line::Plan { .. } => {}
         }
     }
-    Some(Unfinished { plan, at })
+    let is_ours = std::fs::metadata(path).is_ok_and(|file| {
+        file.uid() == rustix::process::geteuid().as_raw() && file.mode() & 0o022 == 0
+    });
+    Some(Unfinished { plan, at, is_ours })
 }
 
 /// Keeps the folder small: names sort by time.
@@ -191,7 +196,8 @@ mod tests {
             found,
             [Unfinished {
                 plan: plan("1"),
-                at: Some(0)
+                at: Some(0),
+                is_ours: true
             }]
         );
         assert!(unfinished(state.path(), "other").is_empty());

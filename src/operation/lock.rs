@@ -1,6 +1,7 @@
 //! The lock that one run holds on a stack, from its first change to its last.
 
 use super::Context;
+use super::hooks::Surroundings;
 use super::journal::{self, Unfinished};
 use super::quiesce::resume_stack;
 use super::snapshots::Snapshots;
@@ -134,6 +135,18 @@ impl Claim<'_> {
                         journal::path(&context.state, run.as_str()).display()
                     ))
             })?;
+        }
+        if let Some(at) = dead.at {
+            let surroundings = Surroundings {
+                context,
+                stack: self.stack,
+                run: run.as_str(),
+                outcome: Some("unknown"),
+                observer: self.observer,
+            };
+            surroundings
+                .after_death(&dead.plan.steps, at, dead.is_ours)
+                .await;
         }
         Ok(())
     }

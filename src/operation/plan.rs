@@ -37,10 +37,13 @@ pub(super) trait Executor {
     async fn perform(&mut self, step: &Step) -> Result<()>;
     /// Takes back what a step made. Called for steps that were begun, last first, when a later one failed.
     async fn undo(&mut self, step: &Step) -> Result<()>;
+    /// Called once where a step failed, after those that were begun were undone and before those that are always
+    /// taken.
+    async fn failed(&mut self) {}
 }
 
 /// Runs `plan` step by step, journalled, for as long as `lock` is held; where a step fails, undoes
-/// those that were begun.
+/// those that were begun, and takes those that are always taken.
 pub(super) async fn execute(
     plan: &Plan,
     executor: &mut impl Executor,
@@ -54,28 +57,69 @@ pub(super) async fn execute(
             step: step.to_string(),
         });
         journal.started(index)?;
-        let performed = context.unless_cancelled(async {
-            tokio::select! {
-                biased;
-                lost = lock.lost() => Err(lost),
-                performed = executor.perform(step) => performed,
+        let Err(error) = perform(step, executor, context, lock).await else {
+            journal.done(index)?;
+            continue;
+        };
+        for begun in plan.steps[..=index].iter().rev() {
+            if let Err(left) = executor.undo(begun).await {
+                observer.observe(&Event::Warning {
+                    message: format!(
+                        "could not undo \"{begun}\": {}; the next run tries again",
+                        left.chain()
+                    ),
+                });
             }
+        }
+        executor.failed().await;
+        conclude(plan, index + 1, executor, &mut journal, observer).await?;
+        journal.ended(Some(&error.chain()))?;
+        return Err(error);
+    }
+    journal.ended(None)
+}
+
+/// Performs one step, as long as the run is to go on. A hook sees for itself to its end where the run is
+/// interrupted.
+async fn perform(
+    step: &Step,
+    executor: &mut impl Executor,
+    context: &Context,
+    lock: &StackLock,
+) -> Result<()> {
+    if matches!(step, Step::RunHook { .. }) {
+        return executor.perform(step).await;
+    }
+    let performed = context.unless_cancelled(async {
+        tokio::select! {
+            biased;
+            lost = lock.lost() => Err(lost),
+            performed = executor.perform(step) => performed,
+        }
+    });
+    performed.await
+}
+
+/// After a failure: takes the steps from `from` on that are taken in any case.
+async fn conclude(
+    plan: &Plan,
+    from: usize,
+    executor: &mut impl Executor,
+    journal: &mut Journal,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let rest = plan.steps.iter().enumerate().skip(from);
+    for (index, step) in rest.filter(|(_, step)| step.is_always_taken()) {
+        observer.observe(&Event::StepStarted {
+            step: step.to_string(),
         });
-        if let Err(error) = performed.await {
-            for begun in plan.steps[..=index].iter().rev() {
-                if let Err(left) = executor.undo(begun).await {
-                    observer.observe(&Event::Warning {
-                        message: format!(
-                            "could not undo \"{begun}\": {}; the next run tries again",
-                            left.chain()
-                        ),
-                    });
-                }
-            }
-            journal.ended(Some(&error.chain()))?;
-            return Err(error);
+        journal.started(index)?;
+        if let Err(left) = executor.perform(step).await {
+            observer.observe(&Event::Warning {
+                message: left.chain(),
+            });
         }
         journal.done(index)?;
     }
-    journal.ended(None)
+    Ok(())
 }

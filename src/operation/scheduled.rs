@@ -118,6 +118,7 @@ async fn back_up(
         level: None,
         wait: request.wait,
         quiesce: schedule.quiesce,
+        hooks: schedule.hooks.clone(),
         trigger: schedule.name.clone(),
         dry_run,
     };

@@ -1,5 +1,6 @@
 //! The steps that plans are made of.
 
+use super::hooks::{HookCall, When};
 use crate::docker::helper::Place;
 use crate::docker::quiesce::{Standstill, SwappedTree};
 use crate::source::redis::Layout;
@@ -11,6 +12,13 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
+    /// Run somebody's command. One that is run after the backup is run however it ended.
+    RunHook {
+        /// When.
+        when: When,
+        /// What, and where.
+        hook: HookCall,
+    },
     /// Stream an artifact out of its container into the repository. Undone by abandoning the backup.
     Capture {
         /// The artifact.
@@ -208,6 +216,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::RunHook { hook, .. } => write!(f, "run {hook}"),
             Self::Capture { artifact } => write!(f, "capture {artifact}"),
             Self::CaptureTogether { artifacts } => {
                 let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
@@ -276,6 +285,12 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    /// Whether it is taken however the steps before it ended.
+    pub(super) fn is_always_taken(&self) -> bool {
+        let after = When::After;
+        matches!(self, Self::RunHook { when, .. } if *when == after)
+    }
+
     /// The steps around volumes and folders.
     fn of_volumes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

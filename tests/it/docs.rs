@@ -240,9 +240,14 @@ fn after(shop: &Shop, block: &Block, printed: &str) {
             assert!(shop.path("work/lifeboat.toml").is_file());
             assert!(shop.path("work/schedules/nightly.toml").is_file());
         }
-        "Before a migration" if block.holds("lifeboat backup") => {
+        "Before a migration" if block.holds("lifeboat guard") => {
+            assert_eq!(printed, "npm run migration:run\n");
             assert_eq!(shop.stored(".backup.json"), 2);
             assert_eq!(shop.stored(".pin.json"), 1);
+        }
+        "Before a migration" if block.holds("lifeboat backup") => {
+            assert_eq!(shop.stored(".backup.json"), 3);
+            assert_eq!(shop.stored(".pin.json"), 2);
         }
         "Before a migration" if block.holds("--in-place") => {
             shop.expect_items("orders");
@@ -268,11 +273,11 @@ fn after(shop: &Shop, block: &Block, printed: &str) {
             let contents = std::fs::read_to_string(shop.path("work/contents.txt")).unwrap();
             assert!(contents.contains("TABLE DATA public items"), "{contents}");
         }
-        "Pins" => assert_eq!(shop.stored(".pin.json"), 0),
-        "What is kept" => assert!(printed.contains("keeps 2 of 2"), "{printed}"),
+        "Pins" => assert_eq!(shop.stored(".pin.json"), 1),
+        "What is kept" => assert!(printed.contains("keeps 3 of 3"), "{printed}"),
         "Output for programs" => {
             let list: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
-            assert_eq!(list["backups"].as_array().map(Vec::len), Some(2), "{list}");
+            assert_eq!(list["backups"].as_array().map(Vec::len), Some(3), "{list}");
         }
         _ => panic!("nobody checks what {}:{} did", block.file, block.line),
     }
@@ -429,6 +434,9 @@ fn unknown(code: &str, commands: &BTreeMap<String, BTreeSet<String>>) -> Vec<Str
             let deeper = format!("{command} {word}").trim().to_owned();
             if commands.contains_key(&deeper) {
                 command = deeper;
+            } else if word == "--" {
+                // What follows is a command of the person's own.
+                break;
             } else if word.starts_with('-') {
                 let option = word.split('=').next().unwrap_or_default();
                 if !commands[&command].contains(option) {
@@ -474,7 +482,7 @@ fn what_the_documentation_names_exists() {
                 None => {
                     for span in spans(&line.text) {
                         let first = span.split([' ', '=']).next().unwrap_or_default();
-                        let is_option = first.starts_with('-') && first != "-";
+                        let is_option = first.starts_with('-') && !["-", "--"].contains(&first);
                         if is_option && !options.contains(first) {
                             wrong.push(format!("{place}: {first}"));
                         }

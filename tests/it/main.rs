@@ -14,6 +14,8 @@ mod docs;
 mod exec_engine;
 mod exec_wire;
 mod faults;
+mod guard;
+mod hooks;
 mod layers;
 mod prune;
 mod notify;

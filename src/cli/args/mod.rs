@@ -6,12 +6,14 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod guard;
 mod notify;
 mod prune;
 mod schedule;
 mod status;
 mod volume;
 
+pub(super) use guard::Guard;
 pub(super) use notify::{NotifyCommand, NotifyTest};
 pub(super) use prune::{Keep, Prune};
 pub(super) use schedule::{
@@ -23,7 +25,8 @@ pub(super) use volume::{
     VolumePrune, VolumeRestore, VolumeRm,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Backups of Docker Compose stacks that have been proven to restore.
@@ -36,7 +39,8 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
-several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 15 overdue, 130 interrupted."
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 15 overdue, \
+125 guard itself failed, 130 interrupted."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -93,6 +97,8 @@ pub(super) enum Command {
     Restore(Restore),
     /// Undo the last in-place restore while the old databases and files are still kept
     Rollback(Rollback),
+    /// Back up and pin, run a command such as a migration, and show or take the way back where it fails
+    Guard(Guard),
     /// Write one artifact, plain, to standard output or a file
     Export(Export),
     /// Look at volumes, back them up, copy, move, compare and remove them
@@ -241,7 +247,7 @@ impl From<Quiesce> for crate::stack::Quiesce {
     }
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Wait {
     /// Wait for another run on the stack instead of failing at once; for an hour where no time is given
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "3600")]
@@ -347,4 +353,11 @@ fn tag(text: &str) -> Result<(String, String), String> {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a tag is KEY=VALUE".to_owned()),
     }
+}
+
+/// Whether arguments that are not understood are those of `guard`, whose exit codes are its command's.
+pub(super) fn is_guard(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let command = Arguments::command().ignore_errors(true);
+    let matches = command.try_get_matches_from(arguments);
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("guard"))
 }

@@ -6,12 +6,35 @@ use crate::cli::session::Session;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::operation::backup::{BackupReport, BackupRequest, Finished, backup};
+use crate::schedule::Hooks;
 use serde_json::json;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -> Result<ExitCode> {
+    let allow_partial = arguments.allow_partial;
+    let request = request(session, arguments, "manual", output).await?;
+    let context = session.context_with_engine(output).await?;
+    match backup(&context, request, output).await? {
+        BackupReport::Planned(plan) => {
+            output.result("plan", &plan, &plan.to_string());
+            Ok(ExitCode::SUCCESS)
+        }
+        BackupReport::Done(finished) => report(&finished, allow_partial, output),
+    }
+}
+
+/// What is asked for, its repositories opened.
+///
+/// # Errors
+/// Where none of them can be opened; usage where new backups were not encrypted and are meant to be.
+pub(super) async fn request(
+    session: &Session,
+    arguments: Backup,
+    trigger: &str,
+    output: &Output,
+) -> Result<BackupRequest> {
     let (repositories, unreachable) = session.repositories(&arguments.recipient).await?;
     let protected = repositories
         .iter()
@@ -28,8 +51,7 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
             message: format!("{address} is left out: {}", error.chain()),
         });
     }
-    let allow_partial = arguments.allow_partial;
-    let request = BackupRequest {
+    Ok(BackupRequest {
         include: arguments.include,
         stack: arguments.stack,
         repositories,
@@ -42,24 +64,21 @@ pub(super) async fn run(session: &Session, arguments: Backup, output: &Output) -
         level: arguments.level,
         wait: arguments.wait.wait.map(Duration::from_secs),
         quiesce: arguments.quiesce.map(Into::into),
-        trigger: "manual".to_owned(),
+        hooks: Hooks::default(),
+        trigger: trigger.to_owned(),
         dry_run: arguments.dry_run,
-    };
-    let context = session.context_with_engine(output).await?;
-    match backup(&context, request, output).await? {
-        BackupReport::Planned(plan) => {
-            output.result("plan", &plan, &plan.to_string());
-            Ok(ExitCode::SUCCESS)
-        }
-        BackupReport::Done(finished) => report(&finished, allow_partial, output),
-    }
+    })
 }
 
 /// Prints who has the backup.
 ///
 /// # Errors
 /// Failed where a repository does not have it, unless partial backups are allowed.
-fn report(finished: &Finished, allow_partial: bool, output: &Output) -> Result<ExitCode> {
+pub(super) fn report(
+    finished: &Finished,
+    allow_partial: bool,
+    output: &Output,
+) -> Result<ExitCode> {
     let commit = &finished.commit;
     let holders: Vec<&str> = finished
         .repositories

@@ -60,7 +60,7 @@ pub(super) async fn run(
     };
     // What is wrong at the start is said at once: nothing is in force yet.
     machine.session().right_schedules(None)?;
-    let stop = session.cancel.clone();
+    let stop = session.signals.cancelled();
     let pages = match address {
         Some(address) => {
             let listener = web::bind(address).await?;

@@ -5,6 +5,7 @@ mod copy;
 mod daemon;
 mod doctor;
 mod export;
+mod guard;
 mod init;
 mod key;
 mod list;
@@ -51,6 +52,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Verify(arguments) => verify::run(session, arguments, output).await,
         Command::Restore(arguments) => restore::run(session, arguments, output).await,
         Command::Rollback(arguments) => rollback::run(session, &arguments, output).await,
+        Command::Guard(guarded) => guard::run(session, &arguments.global, guarded, output).await,
         Command::Export(arguments) => export::run(session, arguments, output).await,
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,

@@ -71,6 +71,21 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         "restored {reference}{target} in {:.1} s: {how}",
         report.duration.as_secs_f64(),
     )];
+    lines.extend(aside(report));
+    let value = json!({
+        "run": report.plan.run,
+        "stack": report.plan.stack,
+        "backup": reference,
+        "kept": report.kept,
+        "safety": report.safety,
+        "seconds": report.duration.as_secs_f64(),
+    });
+    output.result("restore", &value, &lines.join("\n"));
+}
+
+/// Where what served before is now, and what brings it back.
+pub(super) fn aside(report: &RestoreReport) -> Vec<String> {
+    let mut lines = Vec::new();
     for kept in &report.kept {
         lines.push(match kept {
             Kept::Database {
@@ -100,13 +115,5 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
             stack = report.plan.stack
         ));
     }
-    let value = json!({
-        "run": report.plan.run,
-        "stack": report.plan.stack,
-        "backup": reference,
-        "kept": report.kept,
-        "safety": report.safety,
-        "seconds": report.duration.as_secs_f64(),
-    });
-    output.result("restore", &value, &lines.join("\n"));
+    lines
 }

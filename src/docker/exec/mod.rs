@@ -63,6 +63,15 @@ pub struct Output {
     pub status: i32,
 }
 
+/// How a command came to its end.
+#[derive(Debug)]
+pub enum Stop<T> {
+    /// By itself, with this exit status.
+    Ended(i32),
+    /// It was ended, for this reason.
+    Stopped(T),
+}
+
 impl Engine {
     /// Starts a producer. Nothing that it writes counts until [`Producer::finish`] has given its
     /// proof.
@@ -112,6 +121,36 @@ impl Engine {
             stderr,
             status,
         })
+    }
+
+    /// Runs a command without input, and hands its stdout to `heard` as it comes, its stderr at its end. Where
+    /// `stop` comes first, the command and what it has started are ended in the container.
+    pub async fn run_until<T>(
+        &self,
+        container_id: &str,
+        command: &Command,
+        stop: impl Future<Output = T>,
+        mut heard: impl FnMut(&[u8]),
+    ) -> Result<Stop<T>> {
+        tokio::pin!(stop);
+        let mut producer = self.produce(container_id, command, Transport::Raw).await?;
+        loop {
+            tokio::select! {
+                biased;
+                piece = producer.next() => match piece? {
+                    Some(bytes) => heard(&bytes),
+                    None => break,
+                },
+                why = &mut stop => {
+                    heard(producer.said().as_bytes());
+                    producer.abort().await;
+                    return Ok(Stop::Stopped(why));
+                }
+            }
+        }
+        let (stderr, status) = producer.finish_with_status().await?;
+        heard(stderr.as_bytes());
+        Ok(Stop::Ended(status))
     }
 
     /// A stream in both directions, for protocols that know their own ends. It carries no proof:

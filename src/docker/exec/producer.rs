@@ -77,6 +77,11 @@ impl Producer {
         Ok((self.wire.stderr.text(), ends.command))
     }
 
+    /// The end of what it has written to stderr until now.
+    pub(super) fn said(&self) -> String {
+        self.wire.stderr.text()
+    }
+
     /// Ends the process in the container, by best effort and within seconds.
     pub async fn abort(self) {
         let Self { wire, input, .. } = self;
