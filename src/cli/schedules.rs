@@ -1,13 +1,16 @@
 //! Schedules at the edge: their files, and what a run needs of configuration and environment.
 
 use super::environment;
+use super::notify::notifier;
 use super::output::Output;
 use super::session::Session;
 use crate::config::{read_schedule, schedule_files};
 use crate::error::{Error, Kind, Result, nearest};
-use crate::event::{Event, Observer, RunSummary};
+use crate::event::{Both, Event, Observer, Outcome, RunSummary};
+use crate::notify::{Notifier, NotifyFailure};
+use crate::operation::prune::PruneRequest;
 use crate::operation::runs;
-use crate::operation::scheduled::{self, Ready, ScheduledRequest};
+use crate::operation::scheduled::{self, Ready, Retention, ScheduledRequest};
 use crate::repository::Location;
 use crate::schedule::{Policies, Schedule};
 use chrono::{DateTime, Utc};
@@ -117,32 +120,85 @@ impl Session {
         Ok(Policies::of_schedules(filling))
     }
 
-    /// Runs a schedule once and records how it ended. Never fails: what went wrong is in the summary.
+    /// Runs a schedule once: its backup, then what its rules no longer keep. Records and tells how both ended. Never
+    /// fails: what went wrong with the backup is in the summary.
     pub(super) async fn run_schedule(
         &self,
         schedule: &Schedule,
         wait: Option<Duration>,
         observer: &dyn Observer,
     ) -> RunSummary {
-        let state = environment::state_folder().ok();
-        let last = state
-            .as_deref()
-            .and_then(|state| runs::last(state, &schedule.name));
+        let ready = self.ready(schedule, observer).await;
+        let retention = match &ready {
+            Ok(ready) if schedule.keep.is_some() => Some(self.retention(schedule, ready)),
+            _ => None,
+        };
         let request = ScheduledRequest {
             schedule,
-            ready: self.ready(schedule, observer).await,
+            ready,
             wait,
-            previous: last.map(|last| last.outcome),
+            previous: previous(schedule, "backup"),
         };
-        let summary = scheduled::run(request, environment::now, observer).await;
-        if let Some(state) = state
-            && let Err(error) = runs::record(&state, &summary)
+        let backup = async |observer: &dyn Observer| {
+            let summary = scheduled::run(request, environment::now, observer).await;
+            record(&summary, observer);
+            summary
+        };
+        let summary = self.notifying(schedule, observer, backup).await;
+        if let Some(retention) = retention
+            && summary.outcome != Outcome::Failed
         {
-            observer.observe(&Event::Warning {
-                message: format!("the run is not recorded: {}", error.chain()),
-            });
+            let prune = async |observer: &dyn Observer| {
+                let pruned = scheduled::prune(retention, environment::now, observer).await;
+                if let Some(summary) = pruned {
+                    record(&summary, observer);
+                }
+            };
+            self.notifying(schedule, observer, prune).await;
         }
         summary
+    }
+
+    /// Does `work` while whom the configuration names is told of it, and says whom that could not be told.
+    async fn notifying<T>(
+        &self,
+        schedule: &Schedule,
+        observer: &dyn Observer,
+        work: impl AsyncFnOnce(&dyn Observer) -> T,
+    ) -> T {
+        let (notifier, unusable) = notifier(&self.loaded.config.notify, Some(&schedule.name));
+        let done = work(&Both(observer, &notifier)).await;
+        say_untold(&notifier, unusable, observer).await;
+        done
+    }
+
+    /// Tells whom the configuration names of something that is no run.
+    pub(super) async fn tell(&self, event: &Event, observer: &dyn Observer) {
+        let (notifier, unusable) = notifier(&self.loaded.config.notify, None);
+        Both(observer, &notifier).observe(event);
+        say_untold(&notifier, unusable, observer).await;
+    }
+
+    /// What is to be pruned after a schedule's run: in each of its repositories, by all schedules that fill it.
+    fn retention<'a>(&self, schedule: &'a Schedule, ready: &Ready) -> Retention<'a> {
+        let requests = self.right_schedules(None).and_then(|schedules| {
+            let repositories = ready.repositories.iter();
+            let requests = repositories.map(|repository| {
+                Ok(PruneRequest {
+                    repository: repository.clone(),
+                    stack: Some(schedule.stack.clone()),
+                    policies: self.policies_of(&schedules, repository.location())?,
+                    dry_run: false,
+                })
+            });
+            requests.collect()
+        });
+        Retention {
+            schedule,
+            context: ready.context.clone(),
+            requests,
+            previous: previous(schedule, "prune"),
+        }
     }
 
     async fn ready(&self, schedule: &Schedule, observer: &dyn Observer) -> Result<Ready> {
@@ -182,4 +238,30 @@ impl Session {
 /// How a schedule's last backup from this machine ended.
 pub(super) fn last_run(schedule: &Schedule) -> Result<Option<RunSummary>> {
     Ok(runs::last(&environment::state_folder()?, &schedule.name))
+}
+
+/// How a schedule's last run of an operation ended.
+fn previous(schedule: &Schedule, operation: &str) -> Option<Outcome> {
+    let state = environment::state_folder().ok()?;
+    runs::last_of(&state, &schedule.name, operation).map(|last| last.outcome)
+}
+
+/// Keeps how a run ended. That it cannot be kept is no reason to fail.
+fn record(summary: &RunSummary, observer: &dyn Observer) {
+    let recorded = environment::state_folder().and_then(|state| runs::record(&state, summary));
+    if let Err(error) = recorded {
+        observer.observe(&Event::Warning {
+            message: format!("the run is not recorded: {}", error.chain()),
+        });
+    }
+}
+
+/// Waits until everybody is told, and says who could not be.
+async fn say_untold(notifier: &Notifier, unusable: Vec<NotifyFailure>, observer: &dyn Observer) {
+    let untold = notifier.settle(notifier.patience()).await;
+    for NotifyFailure { channel, reason } in unusable.into_iter().chain(untold) {
+        observer.observe(&Event::Warning {
+            message: format!("{channel} could not be notified: {reason}"),
+        });
+    }
 }

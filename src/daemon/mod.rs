@@ -59,6 +59,9 @@ pub trait World {
     /// Looks at the repositories of a schedule.
     fn survey<'a>(&'a self, schedule: &'a Schedule) -> LocalBoxFuture<'a, Vec<RepositoryState>>;
 
+    /// Tells people that a stack has had no complete backup for too long.
+    fn tell(&self, overdue: Event) -> LocalBoxFuture<'_, ()>;
+
     /// Who is told what happens.
     fn observer(&self) -> &dyn Observer;
 }
@@ -67,6 +70,7 @@ pub trait World {
 enum Ended {
     Run(Box<RunSummary>),
     Survey(String, Vec<RepositoryState>),
+    Told,
 }
 
 /// The daemon at work.
@@ -275,7 +279,8 @@ impl<W: World> Daemon<'_, W> {
             entry.overdue_since = since;
         }
         for event in overdue {
-            self.world.observer().observe(&event);
+            let told = self.world.tell(event).map(|()| Ended::Told);
+            self.running.push(told.boxed_local());
         }
     }
 
@@ -290,6 +295,7 @@ impl<W: World> Daemon<'_, W> {
                 }
                 self.board.ended(*summary);
             }
+            Ended::Told => {}
             Ended::Survey(schedule, found) => {
                 if let Some(entry) = self.board.lock().schedules.get_mut(&schedule) {
                     entry.repositories = merged(&entry.repositories, found);

@@ -188,6 +188,10 @@ impl World for Sim {
         .boxed_local()
     }
 
+    fn tell(&self, overdue: Event) -> LocalBoxFuture<'_, ()> {
+        async move { self.observe(&overdue) }.boxed_local()
+    }
+
     fn observer(&self) -> &dyn Observer {
         self
     }

@@ -3,9 +3,11 @@
 
 use super::Context;
 use super::backup::{BackupReport, BackupRequest, Finished, backup};
+use super::fan_out::again;
 use super::plan::Plan;
+use super::prune::PruneRequest;
 use super::sources::SourcesByStack;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Outcome, RepositoryOutcome, RunSummary};
 use crate::repository::Repository;
 use crate::schedule::Schedule;
@@ -54,21 +56,10 @@ pub async fn run(
     let (schedule, previous) = (request.schedule, request.previous);
     let outcome = attempt(request, &remembering).await;
     let mut summary = RunSummary {
-        operation: "backup".to_owned(),
-        stack: schedule.stack.clone(),
-        schedule: Some(schedule.name.clone()),
         backup: remembering.run(),
-        outcome: Outcome::Succeeded,
-        previous,
-        started,
-        seconds: seconds_between(started, clock()),
-        raw_size: 0,
-        stored_size: 0,
-        repositories: Vec::new(),
         warnings: remembering.warnings(),
-        error: None,
-        hint: None,
-        code: 0,
+        seconds: seconds_between(started, clock()),
+        ..blank("backup", schedule, previous, started)
     };
     match outcome {
         Ok(finished) => tell(&mut summary, &finished),
@@ -76,6 +67,101 @@ pub async fn run(
     }
     observer.observe(&Event::RunFinished(Box::new(summary.clone())));
     summary
+}
+
+/// What is to be pruned after a run.
+#[derive(Debug)]
+pub struct Retention<'a> {
+    /// The schedule that ran.
+    pub schedule: &'a Schedule,
+    /// Clock and state.
+    pub context: Context,
+    /// One for each repository; or why they cannot be had.
+    pub requests: Result<Vec<PruneRequest>>,
+    /// How the prune before it ended.
+    pub previous: Option<Outcome>,
+}
+
+/// Removes what no schedule keeps any more, and asks nobody. The summary, also said to the observer, is of a prune that
+/// failed, or of the first that succeeded after one: others are no news. One that finds a repository in use leaves it
+/// to the next run.
+pub async fn prune(
+    retention: Retention<'_>,
+    clock: fn() -> DateTime<Utc>,
+    observer: &dyn Observer,
+) -> Option<RunSummary> {
+    let started = clock();
+    let failed = prune_all(&retention, observer).await.err();
+    let mut summary = blank("prune", retention.schedule, retention.previous, started);
+    summary.seconds = seconds_between(started, clock());
+    match &failed {
+        Some(error) => blame(&mut summary, error),
+        None if retention
+            .previous
+            .is_none_or(|last| last == Outcome::Succeeded) =>
+        {
+            return None;
+        }
+        None => {}
+    }
+    observer.observe(&Event::RunFinished(Box::new(summary.clone())));
+    Some(summary)
+}
+
+/// Prunes each repository; one that fails does not keep the others from it.
+async fn prune_all(retention: &Retention<'_>, observer: &dyn Observer) -> Result<()> {
+    let requests = match &retention.requests {
+        Ok(requests) => requests,
+        Err(error) => return Err(again(error).while_doing("what is kept is not known")),
+    };
+    let mut failed = None;
+    for request in requests {
+        let location = request.repository.location();
+        match super::prune::prune(&retention.context, request, observer).await {
+            Ok(report) => observer.observe(&Event::Detail {
+                message: format!(
+                    "retention in {location}: {} removed, {} kept",
+                    report.removed.len(),
+                    report.kept
+                ),
+            }),
+            Err(error) if error.kind() == Kind::Busy => observer.observe(&Event::Warning {
+                message: format!(
+                    "{location} is in use: what is kept there is decided after the next run"
+                ),
+            }),
+            Err(error) => {
+                failed = failed.or(Some(error.while_doing(format!("cannot prune {location}"))));
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// The summary of a run that succeeded and has nothing to tell.
+fn blank(
+    operation: &str,
+    schedule: &Schedule,
+    previous: Option<Outcome>,
+    started: DateTime<Utc>,
+) -> RunSummary {
+    RunSummary {
+        operation: operation.to_owned(),
+        stack: schedule.stack.clone(),
+        schedule: Some(schedule.name.clone()),
+        backup: None,
+        outcome: Outcome::Succeeded,
+        previous,
+        started,
+        seconds: 0.0,
+        raw_size: 0,
+        stored_size: 0,
+        repositories: Vec::new(),
+        warnings: Vec::new(),
+        error: None,
+        hint: None,
+        code: 0,
+    }
 }
 
 /// What a run would do.
@@ -146,13 +232,13 @@ fn tell(summary: &mut RunSummary, finished: &Finished) {
         .collect();
     if !commit.complete {
         summary.outcome = Outcome::Partial;
-        summary.code = crate::error::Kind::Partial.exit_code();
+        summary.code = Kind::Partial.exit_code();
         summary.error = Some(format!("not captured: {}", finished.missing.join("; ")));
     }
     if !without.is_empty() {
         summary.outcome = Outcome::Partial;
         // As `lifeboat backup` ends where one of several repositories failed.
-        summary.code = crate::error::Kind::Failed.exit_code();
+        summary.code = Kind::Failed.exit_code();
         summary.error = Some(format!("not stored in {}", without.join("; ")));
         summary.hint = Some(format!(
             "lifeboat copy {}/{} --to R brings it there",

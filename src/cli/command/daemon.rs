@@ -198,10 +198,7 @@ impl World for Machine<'_> {
 
     fn last_run(&self, schedule: &Schedule, work: Work) -> Option<RunSummary> {
         let state = environment::state_folder().ok()?;
-        match work {
-            Work::Backup => runs::last(&state, &schedule.name),
-            Work::Drill => None,
-        }
+        runs::last_of(&state, &schedule.name, work.name())
     }
 
     fn settled<'a>(
@@ -256,6 +253,10 @@ impl World for Machine<'_> {
             }
         }
         .boxed_local()
+    }
+
+    fn tell(&self, overdue: Event) -> LocalBoxFuture<'_, ()> {
+        async move { self.session().tell(&overdue, self.output).await }.boxed_local()
     }
 
     fn observer(&self) -> &dyn Observer {
