@@ -7,6 +7,8 @@
 mod container;
 mod host;
 mod said;
+#[cfg(test)]
+mod tests;
 
 use super::Context;
 use super::shown::{masked, shown};
