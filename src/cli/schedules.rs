@@ -145,6 +145,8 @@ impl Session {
             summary
         };
         let summary = self.notifying(schedule, observer, backup).await;
+        // Nobody prunes what somebody may still be writing to.
+        self.access.close().await;
         if let Some(retention) = retention
             && summary.outcome != Outcome::Failed
         {
@@ -155,6 +157,7 @@ impl Session {
                 }
             };
             self.notifying(schedule, observer, prune).await;
+            self.access.close().await;
         }
         summary
     }

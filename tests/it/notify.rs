@@ -19,7 +19,7 @@ use std::time::Duration;
 /// What must never be seen outside of the place that it was given in.
 const CANARY: &str = "canary-7be2f0";
 /// Longer than anything here takes.
-const AGES: Duration = Duration::from_secs(60);
+const AGES: Duration = Duration::from_mins(1);
 /// A name that would like to be more than one.
 const HOSTILE: &str =
     "shop\r\nBcc: victim@example.com\r\n\r\n@everyone <!channel> <@U1> [x](http://evil) *b*";
@@ -509,8 +509,8 @@ async fn a_receiver_that_stalls_is_given_up_and_the_others_get_theirs() {
     );
     // By the limit of whoever waits: the delivery itself would go on for longer than this test may take.
     let endless = Limits {
-        one_try: Duration::from_secs(3600),
-        total: Duration::from_secs(3600),
+        one_try: Duration::from_hours(1),
+        total: Duration::from_hours(1),
         ..limits()
     };
     let notifier = Notifier::new(channels(), at(), 1000).with_limits(endless);
@@ -776,10 +776,10 @@ fn configured(receiver: &Receiver, mails: &MailServer, broken: &str) -> Place {
     place.configure(&format!(
         "[notify]\nfailure = [\"{hook}\", \"mailto:ops@example.com\"]\nrecovery = [\"{hook}\"]\nping = {{ file = \"ping\" }}\n\
          [notify.smtp]\nurl = \"smtp://localhost:{}\"\ntls = \"starttls\"\nuser = \"backup\"\npassword = {{ env = \"MAIL_PASSWORD\" }}\n\
-         from = \"backup@example.com\"\nca_file = {:?}\n\
-         [notify.channel.own]\nkind = \"command\"\ncommand = [{program:?}]\n\
+         from = \"backup@example.com\"\nca_file = \"{}\"\n\
+         [notify.channel.own]\nkind = \"command\"\ncommand = [\"{}\"]\n\
          [notify.channel.slack]\nkind = \"webhook\"\nurl = \"{}/${{SLACK}}{broken}\"\nstyle = \"slack\"\non = [\"success\"]\n",
-        mails.port, mails.authority(), receiver.url("/slack"),
+        mails.port, mails.authority().display(), program.display(), receiver.url("/slack"),
     ));
     place
 }

@@ -217,7 +217,9 @@ impl World for Machine<'_> {
 
     fn run<'a>(&'a self, due: &'a Due) -> LocalBoxFuture<'a, RunSummary> {
         async move {
+            // Of its own: what it holds in repositories is let go of at its end, and others' is not.
             let session = self.session();
+            let session = session.again().map_or(session, Arc::new);
             let observer = Watched {
                 stack: &due.schedule.stack,
                 board: &self.board,
