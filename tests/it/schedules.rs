@@ -1,6 +1,7 @@
 //! `lifeboat schedule` and `lifeboat daemon`: real runs against a real server. What months of nights do is tested
 //! beside the daemon, with a clock that is moved.
 
+use crate::support::receiver::Receiver;
 use crate::support::server::{Place, Ran, Server, docker, ran, until, wait_for};
 use serde_json::Value;
 use std::fs;
@@ -400,4 +401,75 @@ fn a_daemon_that_is_told_to_stop_gives_the_backup_up_cleanly() {
     wait_for("a backup is there", || place.list().len() == 1);
     daemon.signal("TERM");
     assert_eq!(daemon.end(), Some(0));
+}
+
+#[test]
+fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
+    let server = Server::start("told");
+    let receiver = Receiver::new();
+    let mut place = place(&server.stack, "[keep]\nlast = 1\n");
+    let url = receiver.url("/canary-of-the-address");
+    place.env.insert("HOOK".to_owned(), url);
+    let text = fs::read_to_string(place.folder.path().join("lifeboat.toml")).unwrap();
+    let ping = receiver.url("/ping");
+    place.configure(&format!(
+        "{text}[notify]\nfailure = [\"${{HOOK}}\"]\nrecovery = [\"${{HOOK}}\"]\nping = \"{ping}\"\n"
+    ));
+    let paths = || -> Vec<String> {
+        let received = receiver.received();
+        let path = |one: &crate::support::receiver::Received| {
+            one.path.split('?').next().unwrap_or_default().to_owned()
+        };
+        received.iter().map(path).collect()
+    };
+    place.run(&["schedule", "run", "nightly"]).expect_code(0);
+    let first = place.list();
+    assert_eq!(paths(), ["/ping/start", "/ping"]);
+
+    docker(&["stop", &server.id]);
+    let failed = place
+        .run(&["schedule", "run", "nightly", "-v"])
+        .expect_code(1);
+    assert!(!failed.text().contains("canary"), "{}", failed.text());
+    assert_eq!(
+        place.list(),
+        first,
+        "nothing is removed for a backup that failed"
+    );
+    assert!(
+        paths().contains(&"/canary-of-the-address".to_owned()),
+        "{:?}",
+        paths()
+    );
+    assert!(paths().contains(&"/ping/fail".to_owned()), "{:?}", paths());
+
+    docker(&["start", &server.id]);
+    place.run(&["schedule", "run", "nightly"]).expect_code(0);
+    let second = place.list();
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_ne!(second, first);
+    let told = receiver
+        .received()
+        .iter()
+        .filter(|one| one.path == "/canary-of-the-address")
+        .map(|one| one.json()["occasion"].clone())
+        .collect::<Vec<_>>();
+    assert_eq!(told, ["failure", "recovery"]);
+
+    // A pinned backup stays, and one that another schedule wants kept.
+    write_schedule(
+        &place,
+        "monthly",
+        &server.stack,
+        "repositories = [\"local\"]\n[keep]\nmonthly = 1\nlast = 2\n",
+    );
+    place.run(&["schedule", "run", "nightly"]).expect_code(0);
+    assert_eq!(place.list().len(), 2);
+
+    // Nobody listens: the backup is there all the same, and that nobody was told is said.
+    drop(receiver);
+    place
+        .run(&["schedule", "run", "nightly"])
+        .expect_code(0)
+        .says(&["could not be notified"]);
 }
