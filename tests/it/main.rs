@@ -16,6 +16,7 @@ mod exec_engine;
 mod exec_wire;
 mod faults;
 mod layers;
+mod packaging;
 mod redis;
 mod repository;
 mod roundtrip;

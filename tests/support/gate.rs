@@ -198,14 +198,12 @@ impl State {
         let path = target.split('?').next().unwrap_or_default();
         book.paths.push(without_version(path).to_owned());
         let found = book.allowed.iter().find(|one| one.is(method, target));
-        match found.cloned() {
-            Some(endpoint) => book.used.insert(endpoint),
-            None => {
-                let path = without_version(target);
-                book.refused.insert(format!("{method} {path}"));
-                return false;
-            }
+        let Some(endpoint) = found.cloned() else {
+            let path = without_version(target);
+            book.refused.insert(format!("{method} {path}"));
+            return false;
         };
+        book.used.insert(endpoint);
         true
     }
 }
