@@ -3,7 +3,7 @@
 //! The commands run one after another against one stack, through a proxy that lets through the rows of one command.
 
 use crate::support::gate::{Endpoint, Gate};
-use crate::support::server::{Ran, ran, unique, wait_for};
+use crate::support::server::{Place, Ran, Server, ran, unique, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -283,6 +283,28 @@ fn what_is_not_granted_is_refused() {
             "{refused:?}: {said}"
         );
     }
+}
+
+#[test]
+fn a_proxy_that_drops_upgrades_is_named_and_makes_no_backup_damaged() {
+    let (server, mut place, gate) = (Server::start("upgrades"), Place::new(), Gate::start());
+    place.env.insert("DOCKER_HOST".to_owned(), gate.host());
+    let all = needs().into_values().flatten();
+    gate.allow(all);
+    place.run(&["backup", &server.stack]).expect_code(0);
+    gate.drop_upgrades();
+    place.run(&["backup", &server.stack]).expect_code(1).says(&[
+        "no upgrade available",
+        "hint:",
+        "docs/engine-api.md",
+    ]);
+    // What reads a dump cannot be started: that says nothing about the dump.
+    let verified = place.run(&["verify", "latest", "--deep"]).expect_code(0);
+    assert!(!verified.text().contains("DAMAGED"), "{verified:?}");
+    assert!(
+        verified.text().contains("no upgrade available"),
+        "{verified:?}"
+    );
 }
 
 #[test]

@@ -83,6 +83,7 @@ struct Book {
 struct State {
     engine: PathBuf,
     book: Mutex<Book>,
+    drops_upgrades: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -103,6 +104,7 @@ impl Gate {
         let state = Arc::new(State {
             engine: engine.into(),
             book: Mutex::default(),
+            drops_upgrades: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
         let folder = tempfile::tempdir().unwrap();
@@ -139,6 +141,11 @@ impl Gate {
         };
     }
 
+    /// Takes `Upgrade` off requests from now on, as haproxy does.
+    pub(crate) fn drop_upgrades(&self) {
+        self.state.drops_upgrades.store(true, Ordering::Relaxed);
+    }
+
     /// What was let through since.
     pub(crate) fn used(&self) -> BTreeSet<Endpoint> {
         self.state.book.lock().unwrap().used.clone()
@@ -165,7 +172,8 @@ impl Drop for Gate {
 
 fn serve(state: &State, client: &UnixStream) -> io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
-    let (first, head) = read_head(&mut reader)?;
+    let keeps = !state.drops_upgrades.load(Ordering::Relaxed);
+    let (first, head) = read_head(&mut reader, keeps)?;
     let mut words = first.split(' ');
     let (method, target) = (
         words.next().unwrap_or_default(),
@@ -209,7 +217,7 @@ impl State {
 }
 
 /// The first line, and the other lines; a plain request asks for the connection's end after its answer.
-fn read_head(reader: &mut impl BufRead) -> io::Result<(String, String)> {
+fn read_head(reader: &mut impl BufRead, keeps_upgrades: bool) -> io::Result<(String, String)> {
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let (mut lines, mut upgrades) = (Vec::new(), false);
@@ -221,8 +229,11 @@ fn read_head(reader: &mut impl BufRead) -> io::Result<(String, String)> {
         if line == "\r\n" {
             break;
         }
-        upgrades |= line.to_lowercase().starts_with("upgrade:");
-        lines.push(line);
+        let is_upgrade = line.to_lowercase().starts_with("upgrade:");
+        if !is_upgrade || keeps_upgrades {
+            lines.push(line);
+        }
+        upgrades |= is_upgrade && keeps_upgrades;
     }
     if !upgrades {
         lines.retain(|line| !line.to_lowercase().starts_with("connection:"));
