@@ -3,7 +3,7 @@
 use crate::engine_api::needs;
 use crate::support::gate::Gate;
 use crate::support::project::Project;
-use crate::support::server::{Ran, Server, docker, ran, unique};
+use crate::support::server::{Ran, Server, docker, ran, unique, until, wait_for};
 use lifeboat::config::read_schedule;
 use serde_json::Value;
 use std::fs;
@@ -363,4 +363,75 @@ fn the_image_is_what_it_is_said_to_be() {
         "--cap-drop=ALL",
     ]);
     silent(run.args([&image, "--version"]));
+}
+
+#[test]
+fn the_daemon_backs_up_every_night_from_its_container() {
+    let contained = Contained::start();
+    let server = Server::start("daemon");
+    server.fill(10);
+    // A night that comes every minute.
+    contained.deployment.write(
+        "schedules/nightly.toml",
+        &format!(
+            "stack = \"{}\"\ncron = \"* * * * *\"\nrepositories = [\"local\"]\n",
+            server.stack
+        ),
+    );
+    contained.allow(&['C', 'D']);
+    contained.run(&["repository", "init"]).expect_code(0);
+    let up = contained.compose(&["up", "--detach", "lifeboat"]).output();
+    let up = up.unwrap();
+    assert!(up.status.success(), "{up:?}");
+    let ask = |format: &str| {
+        let id = contained
+            .compose(&["ps", "--all", "--quiet", "lifeboat"])
+            .output()
+            .unwrap();
+        let id = String::from_utf8(id.stdout).unwrap();
+        docker(&["inspect", "--format", format, id.trim()])
+    };
+    assert_eq!(
+        ask("{{.HostConfig.ReadonlyRootfs}} {{.Config.User}}"),
+        "true 65532:65532"
+    );
+
+    let backup = until("the daemon has made a complete backup", || {
+        let listed = contained.run(&["list", "--json"]).expect_code(0).json();
+        let found = listed["backups"].as_array()?.last()?.clone();
+        (found["commit"]["complete"] == true).then_some(found)
+    });
+    assert_eq!(backup["stack"], server.stack, "{backup}");
+    // Docker asks the program, and the program its daemon.
+    wait_for("the container is healthy", || {
+        ask("{{.State.Health.Status}}") == "healthy"
+    });
+    let logs = contained
+        .compose(&["logs", "--no-log-prefix", "lifeboat"])
+        .output()
+        .unwrap();
+    let logs = String::from_utf8(logs.stdout).unwrap();
+    for line in logs.lines().filter(|line| !line.is_empty()) {
+        let entry: Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+        assert!(
+            entry["level"].is_string() && entry["message"].is_string(),
+            "{line}"
+        );
+    }
+    let refused = contained.gate.refused();
+    assert!(refused.is_empty(), "{refused:?}\n{logs}");
+
+    // It ends by itself when it is asked to, long before the engine loses its patience.
+    let stopped = contained.compose(&["stop", "lifeboat"]).output().unwrap();
+    assert!(stopped.status.success(), "{stopped:?}");
+    assert_ne!(ask("{{.State.ExitCode}}"), "137", "{logs}");
+    let locks = docker(&[
+        "ps",
+        "--all",
+        "--quiet",
+        "--filter",
+        &format!("label=dev.lifeboat.stack={}", server.stack),
+    ]);
+    assert_eq!(locks, "", "a lock was left behind");
 }
