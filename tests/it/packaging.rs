@@ -383,14 +383,12 @@ fn the_daemon_backs_up_every_night_from_its_container() {
     let up = contained.compose(&["up", "--detach", "lifeboat"]).output();
     let up = up.unwrap();
     assert!(up.status.success(), "{up:?}");
-    let ask = |format: &str| {
-        let id = contained
-            .compose(&["ps", "--all", "--quiet", "lifeboat"])
-            .output()
-            .unwrap();
-        let id = String::from_utf8(id.stdout).unwrap();
-        docker(&["inspect", "--format", format, id.trim()])
+    let id = || {
+        let ps = ["ps", "--all", "--quiet", "lifeboat"];
+        let listed = contained.compose(&ps).output().unwrap();
+        String::from_utf8(listed.stdout).unwrap().trim().to_owned()
     };
+    let ask = |format: &str| docker(&["inspect", "--format", format, &id()]);
     assert_eq!(
         ask("{{.HostConfig.ReadonlyRootfs}} {{.Config.User}}"),
         "true 65532:65532"
@@ -406,11 +404,13 @@ fn the_daemon_backs_up_every_night_from_its_container() {
     wait_for("the container is healthy", || {
         ask("{{.State.Health.Status}}") == "healthy"
     });
-    let logs = contained
-        .compose(&["logs", "--no-log-prefix", "lifeboat"])
+    // Compose puts characters of its own between the lines.
+    let logs = Command::new("docker")
+        .args(["logs", &id()])
         .output()
         .unwrap();
-    let logs = String::from_utf8(logs.stdout).unwrap();
+    let logs = String::from_utf8([logs.stdout, logs.stderr].concat()).unwrap();
+    assert!(!logs.is_empty(), "it logs nothing");
     for line in logs.lines().filter(|line| !line.is_empty()) {
         let entry: Value =
             serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
