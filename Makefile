@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 LAB := tests/lab/lab
 
-.PHONY: demo demo-down test soak bench lint install
+.PHONY: demo demo-down test soak bench lint install deb book
 
 demo: target/release/lifeboat ## back up the ProcGenie stack, lose a table, bring it back
 	LIFEBOAT=$(CURDIR)/target/release/lifeboat tests/lab/demo
@@ -33,9 +33,15 @@ lint: .toolchain
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 
-install: target/release/lifeboat
-	install -D -m 0755 target/release/lifeboat $(DESTDIR)$(PREFIX)/bin/lifeboat
-	target/release/lifeboat man --output $(DESTDIR)$(PREFIX)/share/man/man1
+install: target/release/lifeboat ## program, man pages, completions, units, examples; DESTDIR and PREFIX as usual
+	packaging/install target/release/lifeboat "$(DESTDIR)" "$(PREFIX)"
+
+deb: target/release/lifeboat ## a Debian package in target/debian; needs cargo-deb
+	packaging/generate target/release/lifeboat target/package
+	cargo deb --no-build --locked
+
+book: ## the documentation as a book in target/book/html; needs mdBook
+	docs/build
 
 .PHONY: target/release/lifeboat .toolchain
 target/release/lifeboat: .toolchain

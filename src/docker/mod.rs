@@ -194,7 +194,17 @@ fn failed(what: &str, cause: Cause) -> Error {
         Cause::DockerResponseServerError { message, .. } if !message.is_empty() => {
             Error::failed(format!("cannot {what}: {}", message.trim()))
         }
-        other => Error::failed(format!("cannot {what}")).caused_by(other),
+        other => {
+            let error = Error::failed(format!("cannot {what}")).caused_by(other);
+            // haproxy from 2.4 on takes `Upgrade` off requests that have a body (haproxy#2684).
+            match error.chain().contains("no upgrade available") {
+                true => error.hint(
+                    "a proxy before the engine does not pass `Connection: Upgrade` on, which exec and attach need: \
+                     see docs/engine-api.md",
+                ),
+                false => error,
+            }
+        }
     }
 }
 

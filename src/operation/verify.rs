@@ -255,10 +255,16 @@ impl Reader {
         let owner = context.owner(&run).map_err(why)?;
         let scratch = engine.scratch(&owner, &options).await.map_err(why)?;
         let command = Command::new("sh", ["-c", self.script]);
+        let started = engine.consume(&scratch.id, &command, Transport::Raw).await;
+        let mut consumer = match started {
+            Ok(consumer) => consumer,
+            Err(error) => {
+                scratch.remove().await.map_err(why)?;
+                // No byte was read yet.
+                return Err(Unchecked::Why(error.chain()));
+            }
+        };
         let result = async {
-            let mut consumer = engine
-                .consume(&scratch.id, &command, Transport::Raw)
-                .await?;
             plain_bytes(backup, artifact, async |bytes| consumer.write(bytes).await).await?;
             consumer.finish().await.map(|_| ())
         }

@@ -11,6 +11,7 @@ mod support;
 
 mod archive;
 mod docs;
+mod engine_api;
 mod exec_engine;
 mod exec_wire;
 mod faults;
@@ -19,6 +20,7 @@ mod hooks;
 mod layers;
 mod notify;
 mod prune;
+mod packaging;
 mod redis;
 mod repository;
 mod roundtrip;

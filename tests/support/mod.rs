@@ -11,6 +11,7 @@ pub(crate) fn soak(usual: u32, long: u32) -> u32 {
 
 pub(crate) mod engine;
 pub(crate) mod fabricated;
+pub(crate) mod gate;
 pub(crate) mod lab;
 pub(crate) mod project;
 pub(crate) mod proxy;
