@@ -3,7 +3,7 @@
 //! The commands run one after another against one stack, through a proxy that lets through the rows of one command.
 
 use crate::support::gate::{Endpoint, Gate};
-use crate::support::server::{Place, Ran, Server, ran, unique, wait_for};
+use crate::support::server::{Place, Ran, Server, docker, ran, unique, wait_for};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write as _;
@@ -211,6 +211,7 @@ fn each_command_needs_what_the_documentation_says() {
     behind.succeeds('E', &["backup", &stack, "--quiesce", "stop"]);
     behind.succeeds('F', &["backup", &stack, "--quiesce", "pause"]);
     behind.succeeds('J', &["verify", "latest", "--deep"]);
+    behind.run('P', &["status", &stack]);
 
     let volume = format!("volume/{files}");
     behind.succeeds(
@@ -305,6 +306,34 @@ fn a_proxy_that_drops_upgrades_is_named_and_makes_no_backup_damaged() {
         verified.text().contains("no upgrade available"),
         "{verified:?}"
     );
+}
+
+#[test]
+fn a_container_that_may_not_be_asked_is_not_taken_for_files() {
+    // By its name it may be a database, and nothing else says what it is.
+    let stack = unique("unasked");
+    let labels = [
+        format!("com.docker.compose.project={stack}"),
+        "com.docker.compose.service=postgres-of-mine".to_owned(),
+    ];
+    let volume = format!("{stack}_data:/data");
+    let mut run = vec!["run", "-d", "--init", "--volume", &volume];
+    run.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
+    run.extend(["lifeboat-lab/app:1", "sleep", "infinity"]);
+    let container = docker(&run);
+    let (mut place, gate) = (Place::new(), Gate::start());
+    place.env.insert("DOCKER_HOST".to_owned(), gate.host());
+    let exec = Endpoint::parse("POST /containers/{id}/exec");
+    gate.allow(needs().into_values().flatten().filter(|one| *one != exec));
+    let refused = place.run(&["backup", &stack]);
+    gate.allow(needs().into_values().flatten());
+    let asked = place.run(&["backup", &stack]);
+    docker(&["rm", "-fv", &container]);
+    docker(&["volume", "rm", &format!("{stack}_data")]);
+    refused
+        .expect_code(1)
+        .says(&["cannot find out whether service postgres-of-mine is a PostgreSQL server"]);
+    asked.expect_code(0).says(&["volume/"]);
 }
 
 #[test]

@@ -123,6 +123,30 @@ impl Engine {
         })
     }
 
+    /// Whether a short command ends well. One whose program, or the shell around it, the image does not have does not,
+    /// nor does one in a container that has stopped.
+    ///
+    /// # Errors
+    /// Where the engine does not let it run: then nobody knows.
+    pub async fn succeeds(&self, container_id: &str, command: &Command) -> Result<bool> {
+        match self.run(container_id, command).await {
+            Ok(output) => Ok(output.status == 0),
+            Err(error) => {
+                let text = error.chain();
+                let cannot = wire::missing_hint(&text, command.program()).is_some()
+                    || text.contains("not running")
+                    || text.contains("stopped container")
+                    || text.contains("is paused")
+                    || text.contains("is restarting")
+                    || text.contains("No such container");
+                match cannot {
+                    true => Ok(false),
+                    false => Err(error),
+                }
+            }
+        }
+    }
+
     /// Runs a command without input, and hands its stdout to `heard` as it comes, its stderr at its end. Where
     /// `stop` comes first, the command and what it has started are ended in the container.
     pub async fn run_until<T>(

@@ -42,11 +42,15 @@ pub async fn is_postgres(engine: &Engine, service: &Service) -> Result<bool> {
             "command -v pg_dump >/dev/null && pg_isready -q -h 127.0.0.1",
         ],
     );
-    // An image without a shell is no PostgreSQL server that could be dumped.
-    Ok(engine
-        .run(&service.container_id, &ask)
-        .await
-        .is_ok_and(|output| output.status == 0))
+    // An image without a shell is no PostgreSQL server that could be dumped. Where the container may
+    // not be asked, though, it may well be a server: its data must not be taken for plain files.
+    let asked = engine.succeeds(&service.container_id, &ask).await;
+    asked.map_err(|error| {
+        error.while_doing(format!(
+            "cannot find out whether service {} is a PostgreSQL server",
+            service.name
+        ))
+    })
 }
 
 /// Where a server has its data, as far as its container's description tells: folders in the container. Images from

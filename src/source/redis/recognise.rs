@@ -52,11 +52,15 @@ pub async fn is_redis(engine: &Engine, service: &Service) -> Result<bool> {
              case $said in PONG|*NOAUTH*|*NOPERM*|*LOADING*) exit 0 ;; *) exit 1 ;; esac",
         ],
     );
-    // An image without a shell or a client is no server that could be captured.
-    Ok(engine
-        .run(&service.container_id, &ask)
-        .await
-        .is_ok_and(|output| output.status == 0))
+    // An image without a shell or a client is no server that could be captured. Where the container may
+    // not be asked, though, it may well be a server: its data must not be taken for plain files.
+    let asked = engine.succeeds(&service.container_id, &ask).await;
+    asked.map_err(|error| {
+        error.while_doing(format!(
+            "cannot find out whether service {} is a Redis or Valkey server",
+            service.name
+        ))
+    })
 }
 
 /// Where a server has its data, as far as its container's description tells: a folder in the container.
