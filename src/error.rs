@@ -20,6 +20,8 @@ pub enum Kind {
     Key,
     /// A stored byte is not what was written (13).
     Damaged,
+    /// A drill ran, and what was restored is not what was backed up (14).
+    NotProven,
     /// The run was interrupted (130).
     Interrupted,
 }
@@ -35,6 +37,7 @@ impl Kind {
             Self::Busy => 11,
             Self::Key => 12,
             Self::Damaged => 13,
+            Self::NotProven => 14,
             Self::Interrupted => 130,
         }
     }
@@ -49,6 +52,7 @@ impl Kind {
             Self::Busy => "busy",
             Self::Key => "key",
             Self::Damaged => "damaged",
+            Self::NotProven => "not_proven",
             Self::Interrupted => "interrupted",
         }
     }

@@ -7,6 +7,7 @@ mod environment;
 mod keys;
 mod output;
 mod progress;
+mod report;
 mod session;
 
 use crate::error::Error;

@@ -4,12 +4,15 @@
 //! | file | what it answers |
 //! | --- | --- |
 //! | `calendar` | when is the next run, which one was missed |
+//! | `drill` | which backup is restored for proof, and what must hold then |
 //! | `retention` | which backups are kept, and why |
 
 mod calendar;
+mod drill;
 mod retention;
 
 pub use calendar::Calendar;
+pub use drill::{Drill, DrillCheck, DrillChoice};
 pub use retention::Rules;
 
 use crate::stack::Quiesce;
@@ -71,28 +74,6 @@ pub struct Hook {
     pub service: Option<String>,
     /// How long it may take.
     pub time_limit: Duration,
-}
-
-/// `[drill]`: when backups are restored for proof, and which.
-#[derive(Debug, Clone)]
-pub struct Drill {
-    /// When.
-    pub calendar: Calendar,
-    /// Which of the schedule's backups.
-    pub backup: DrillChoice,
-}
-
-/// Which backup a scheduled drill takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DrillChoice {
-    /// The newest complete one.
-    #[default]
-    Newest,
-    /// The oldest complete one.
-    Oldest,
-    /// Any complete one.
-    Random,
 }
 
 impl Schedule {

@@ -6,8 +6,10 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod drill;
 mod volume;
 
+pub(super) use drill::Drill;
 pub(super) use volume::{
     VolumeBackup, VolumeCommand, VolumeCopy, VolumeDiff, VolumeInspect, VolumeLs, VolumeMigrate,
     VolumePrune, VolumeRestore, VolumeRm,
@@ -26,7 +28,7 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
-several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 130 interrupted."
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 14 not proven, 130 interrupted."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -83,6 +85,8 @@ pub(super) enum Command {
     Rollback(Rollback),
     /// Write one artifact, plain, to standard output or a file
     Export(Export),
+    /// Prove a backup: restore it into throwaway servers, compare, measure how long that took
+    Drill(Drill),
     /// Look at volumes, back them up, copy, move, compare and remove them
     #[command(subcommand)]
     Volume(VolumeCommand),

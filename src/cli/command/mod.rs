@@ -3,6 +3,7 @@
 mod backup;
 mod copy;
 mod doctor;
+pub(super) mod drill;
 mod export;
 mod init;
 mod key;
@@ -46,6 +47,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Restore(arguments) => restore::run(session, arguments, output).await,
         Command::Rollback(arguments) => rollback::run(session, &arguments, output).await,
         Command::Export(arguments) => export::run(session, arguments, output).await,
+        Command::Drill(arguments) => drill::run(session, arguments, output).await,
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,
