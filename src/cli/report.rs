@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 /// How wide the chart is, in the units of its own.
 const CHART: f64 = 420.0;
+/// Of more steps than these only the longer ones are shown.
+const MOST_LINES: usize = 60;
 /// How high one of its lines is.
 const LINE: usize = 20;
 
@@ -49,10 +51,11 @@ pub(super) fn page(report: &DrillReport) -> String {
         }
     );
     if !proven {
-        let items: String = failures
+        let items: Vec<String> = failures
             .iter()
             .map(|failure| format!("<li>{}</li>", escape(failure)))
             .collect();
+        let items = items.concat();
         let _ = writeln!(page, "<ul class=\"bad\">{items}</ul>");
     }
     page.push_str(&cards(report, proven));
@@ -87,7 +90,7 @@ fn cards(report: &DrillReport, proven: bool) -> String {
         (size(sum(|one| one.stored_size)), "read from the repository"),
         (size(sum(|one| one.raw_size)), "restored"),
     ];
-    let cards: String = cards
+    let cards: Vec<String> = cards
         .iter()
         .map(|(value, what)| {
             format!(
@@ -96,6 +99,7 @@ fn cards(report: &DrillReport, proven: bool) -> String {
             )
         })
         .collect();
+    let cards = cards.concat();
     format!("<div class=\"cards\">\n{cards}</div>\n")
 }
 
@@ -122,10 +126,11 @@ fn origin(report: &DrillReport) -> String {
         ),
         ("Proof", proof),
     ];
-    let rows: String = rows
+    let rows: Vec<String> = rows
         .iter()
         .map(|(what, value)| format!("<tr><th>{what}</th><td>{}</td></tr>\n", escape(value)))
         .collect();
+    let rows = rows.concat();
     format!("<h2>What, when, from where</h2>\n<table>\n{rows}</table>\n")
 }
 
@@ -135,8 +140,19 @@ fn chart(steps: &[Timed]) -> String {
         .iter()
         .map(|step| step.begun_seconds + step.seconds)
         .fold(0.001, f64::max);
+    let shown: Vec<&Timed> = match steps.len() > MOST_LINES {
+        true => steps
+            .iter()
+            .filter(|step| step.seconds > end / 100.0)
+            .collect(),
+        false => steps.iter().collect(),
+    };
+    let rest = match steps.len() - shown.len() {
+        0 => String::new(),
+        shorter => format!(" {shorter} steps that took less than a hundredth of it are not shown."),
+    };
     let mut lines = String::new();
-    for (index, step) in steps.iter().enumerate() {
+    for (index, step) in shown.iter().enumerate() {
         let y = index * LINE;
         let x = step.begun_seconds / end * CHART;
         let width = (step.seconds / end * CHART).max(1.5);
@@ -151,7 +167,7 @@ fn chart(steps: &[Timed]) -> String {
              <rect x=\"{left:.1}\" y=\"{top}\" width=\"{width:.1}\" height=\"11\" rx=\"2\" fill=\"{fill}\"/>\
              <text x=\"{after:.1}\" y=\"{base}\">{seconds:.2} s</text></g>",
             text = escape(&step.step),
-            short = escape(&shortened(&step.step, 62)),
+            short = escape(&shortened(&step.step, 54)),
             seconds = step.seconds,
             base = y + 13,
             top = y + 4,
@@ -160,22 +176,23 @@ fn chart(steps: &[Timed]) -> String {
         );
     }
     format!(
-        "<h2>How long it took</h2>\n<p class=\"soft\">{end:.1} s in all; blue is what a recovery does, too.</p>\n\
+        "<h2>How long it took</h2>\n<p class=\"soft\">{end:.1} s in all; blue is what a recovery does, too.{rest}</p>\n\
          <svg viewBox=\"0 0 860 {}\" role=\"img\" aria-label=\"The steps of the drill and their times\">\n{lines}</svg>\n",
-        (steps.len() * LINE).max(LINE)
+        (shown.len() * LINE).max(LINE)
     )
 }
 
 fn comparison(artifacts: &[ArtifactResult]) -> String {
-    let rows: String = artifacts
+    let rows: Vec<String> = artifacts
         .iter()
         .map(|one| {
             let counted: Vec<String> = one
                 .compared
                 .iter()
-                .map(|counted| format!("{}&nbsp;{}", counted.count, escape(&counted.what)))
+                .map(|counted| format!("{}:&nbsp;{}", escape(&counted.what), counted.count))
                 .collect();
             let mut cell = match &one.failed {
+                None if counted.is_empty() => "<span class=\"good\">nothing in it, as before</span>".to_owned(),
                 None => format!("<span class=\"good\">as it was</span>: {}", counted.join(", ")),
                 Some(reason) => format!("<span class=\"bad\">{}</span>", escape(reason)),
             };
@@ -191,6 +208,7 @@ fn comparison(artifacts: &[ArtifactResult]) -> String {
             )
         })
         .collect();
+    let rows = rows.concat();
     format!(
         "<h2>What was compared with what was counted when the backup was made</h2>\n<table>\n\
          <tr><th>Artifact</th><th>Plain</th><th>Stored</th><th>Time</th><th>Result</th></tr>\n{rows}</table>\n"
@@ -201,7 +219,7 @@ fn checks(report: &DrillReport) -> String {
     if report.checks.is_empty() {
         return String::new();
     }
-    let rows: String = report
+    let rows: Vec<String> = report
         .checks
         .iter()
         .map(|check| {
@@ -217,6 +235,7 @@ fn checks(report: &DrillReport) -> String {
             )
         })
         .collect();
+    let rows = rows.concat();
     format!(
         "<h2>Own checks</h2>\n<table>\n<tr><th>Check</th><th>Asked</th><th>Answer</th><th>Result</th></tr>\n{rows}</table>\n"
     )
@@ -226,7 +245,7 @@ fn images(report: &DrillReport) -> String {
     if report.images.is_empty() {
         return String::new();
     }
-    let rows: String = report
+    let rows: Vec<String> = report
         .images
         .iter()
         .map(|image| {
@@ -242,6 +261,7 @@ fn images(report: &DrillReport) -> String {
             )
         })
         .collect();
+    let rows = rows.concat();
     format!(
         "<h2>Images that it was restored into</h2>\n<table>\n<tr><th>Service</th><th>Image</th><th></th></tr>\n{rows}</table>\n"
     )
@@ -251,11 +271,12 @@ fn notes(report: &DrillReport) -> String {
     if report.notes.is_empty() {
         return String::new();
     }
-    let items: String = report
+    let items: Vec<String> = report
         .notes
         .iter()
         .map(|note| format!("<li>{}</li>\n", escape(note)))
         .collect();
+    let items = items.concat();
     format!("<h2>Notes</h2>\n<ul>\n{items}</ul>\n")
 }
 

@@ -179,8 +179,7 @@ fn text(report: &DrillReport) -> String {
         let compared: Vec<String> = one
             .compared
             .iter()
-            .filter(|counted| counted.count > 0)
-            .map(|counted| format!("{} {}", counted.count, counted.what))
+            .map(|counted| format!("{}: {}", counted.what, counted.count))
             .collect();
         vec![
             one.artifact.to_string(),
@@ -188,6 +187,7 @@ fn text(report: &DrillReport) -> String {
             size(one.stored_size),
             format!("{:.1} s", one.seconds),
             match &one.failed {
+                None if compared.is_empty() => "nothing in it, as before".to_owned(),
                 None => compared.join(", "),
                 Some(reason) => format!("FAILED: {reason}"),
             },

@@ -134,7 +134,7 @@ pub(super) fn of_tree(tree: &TreeFacts, facts: &VolumeFacts) -> Compared {
                 tree.symlinks + tree.hard_links + tree.fifos,
             ),
             Counted::new("bytes", tree.bytes),
-            Counted::new("digest of the whole tree", 1),
+            Counted::new("tree digest", 1),
         ],
         open: Vec::new(),
     };

@@ -77,7 +77,7 @@ pub async fn drill(
         Ok((backup, facts, described))
     };
     let (backup, facts, described) = context.unless_cancelled(opened).await?;
-    let planner = Planner {
+    let making = Planner {
         context,
         request: &request,
         backup: &backup,
@@ -85,7 +85,7 @@ pub async fn drill(
         described: &described,
         run: &run,
     };
-    let planned = context.unless_cancelled(planner.make()).await?;
+    let planned = context.unless_cancelled(making.make()).await?;
     let mut report = DrillReport::begin(context, &request, &backup, &planned);
     report.engine = engine.version().await.unwrap_or_default();
     if request.dry_run {

@@ -75,7 +75,7 @@ impl Planner<'_> {
             self.add_databases(service, basis, &incoming, &mut steps);
         }
         for artifact in artifacts {
-            self.add_store(&artifact.name, &bases, &mut steps);
+            add_store(&artifact.name, &bases, &mut steps);
         }
         // From here on everything serves again: what follows is not a part of the recovery's time.
         steps.extend(incoming.iter().filter_map(check_indexes));
@@ -162,37 +162,6 @@ impl Planner<'_> {
         }
     }
 
-    /// The steps that bring back a snapshot, a volume or a folder.
-    fn add_store(
-        &self,
-        name: &ArtifactName,
-        bases: &BTreeMap<String, Basis>,
-        steps: &mut Vec<Step>,
-    ) {
-        match name {
-            ArtifactName::Redis { service } => {
-                let image = bases.get(service).map(|basis| basis.image.name.clone());
-                steps.extend([
-                    Step::StartOnSnapshot {
-                        service: service.clone(),
-                        artifact: name.clone(),
-                        image: image.unwrap_or_default(),
-                    },
-                    Step::CompareKeys {
-                        service: service.clone(),
-                        artifact: name.clone(),
-                    },
-                ]);
-            }
-            ArtifactName::Volume { .. } | ArtifactName::Bind { .. } => {
-                steps.push(Step::ProveTree {
-                    artifact: name.clone(),
-                });
-            }
-            ArtifactName::Database { .. } | ArtifactName::Globals { .. } => {}
-        }
-    }
-
     /// The databases of the backup, with their facts.
     fn incoming(&self) -> Result<Vec<Incoming>> {
         let mut incoming = Vec::new();
@@ -227,12 +196,12 @@ impl Planner<'_> {
             match self.image(service, artifact).await? {
                 Some((image, exact)) => {
                     let limits = known.get(service).copied().unwrap_or(whole);
-                    let basis = Basis {
+                    let made = Basis {
                         image,
                         exact,
                         limits,
                     };
-                    bases.insert(service.to_owned(), basis);
+                    bases.insert(service.to_owned(), made);
                 }
                 None => missing.push((service.to_owned(), self.wanted(service, artifact))),
             }
@@ -306,6 +275,32 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The steps that bring back a snapshot, a volume or a folder.
+fn add_store(name: &ArtifactName, bases: &BTreeMap<String, Basis>, steps: &mut Vec<Step>) {
+    match name {
+        ArtifactName::Redis { service } => {
+            let image = bases.get(service).map(|basis| basis.image.name.clone());
+            steps.extend([
+                Step::StartOnSnapshot {
+                    service: service.clone(),
+                    artifact: name.clone(),
+                    image: image.unwrap_or_default(),
+                },
+                Step::CompareKeys {
+                    service: service.clone(),
+                    artifact: name.clone(),
+                },
+            ]);
+        }
+        ArtifactName::Volume { .. } | ArtifactName::Bind { .. } => {
+            steps.push(Step::ProveTree {
+                artifact: name.clone(),
+            });
+        }
+        ArtifactName::Database { .. } | ArtifactName::Globals { .. } => {}
     }
 }
 

@@ -23,13 +23,13 @@ pub(super) fn target(
                 service: its_service,
                 database: its_name,
             },
-        ) => is_or_any(service, its_service) && is_or_any(database, its_name),
+        ) => is_or_any(service.as_ref(), its_service) && is_or_any(database.as_ref(), its_name),
         (
             DrillCheck::Redis { service, .. },
             ArtifactName::Redis {
                 service: its_service,
             },
-        ) => is_or_any(service, its_service),
+        ) => is_or_any(service.as_ref(), its_service),
         (DrillCheck::File { volume, .. }, ArtifactName::Volume { name }) => {
             name == volume || *name == format!("{stack}_{volume}")
         }
@@ -67,8 +67,8 @@ pub(super) fn target(
     }
 }
 
-fn is_or_any(wanted: &Option<String>, name: &str) -> bool {
-    wanted.as_deref().is_none_or(|wanted| wanted == name)
+fn is_or_any(wanted: Option<&String>, name: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted == name)
 }
 
 /// Whether an answer is a yes: true, or a number other than zero; of Redis, any text that is neither empty nor zero.

@@ -25,6 +25,9 @@ use crate::stack::{ArtifactName, SourceKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+/// How many characters of an answer are told.
+const LONGEST_ANSWER: usize = 100;
+
 /// A drill at work.
 pub(super) struct Work<'a> {
     throwaways: &'a Throwaways<'a>,
@@ -100,7 +103,7 @@ impl<'a> Work<'a> {
         let context = self.throwaways.context;
         let performed = context.unless_cancelled(self.perform(step)).await;
         let (after, recovery) = (self.begun.elapsed(), is_recovery(step));
-        let seconds = (after - before).as_secs_f64();
+        let seconds = after.saturating_sub(before).as_secs_f64();
         self.report.steps.push(Timed {
             step: step.to_string(),
             begun_seconds: before.as_secs_f64(),
@@ -404,6 +407,7 @@ impl<'a> Work<'a> {
             None => result
                 .not_compared
                 .push("its indexes: the image does not have amcheck".to_owned()),
+            Some(check) if check.checked == 0 => {}
             Some(check) if check.found.is_empty() => result
                 .compared
                 .push(Counted::new("indexes (amcheck)", check.checked)),
@@ -418,7 +422,12 @@ impl<'a> Work<'a> {
             Ok(answer) if is_yes(check, answer.as_deref()) => (answer, None),
             Ok(answer) => {
                 let said = answer.as_deref().filter(|answer| !answer.is_empty());
-                let failed = format!("the answer is {}", said.unwrap_or("nothing"));
+                let said: String = said
+                    .unwrap_or("nothing")
+                    .chars()
+                    .take(LONGEST_ANSWER)
+                    .collect();
+                let failed = format!("the answer is {said}");
                 (answer, Some(failed))
             }
             Err(error) if is_answer(&error) => (None, Some(error.chain())),
@@ -427,7 +436,7 @@ impl<'a> Work<'a> {
         self.report.checks.push(CheckResult {
             check: check.clone(),
             artifact: name.clone(),
-            answer,
+            answer: answer.map(|answer| answer.chars().take(LONGEST_ANSWER).collect()),
             failed,
         });
         Ok(())
@@ -481,7 +490,8 @@ impl<'a> Work<'a> {
 
     fn write_down(&mut self, name: &ArtifactName, compared: compare::Compared) {
         if let Some(result) = self.result(name) {
-            result.compared.extend(compared.counted);
+            let counted = compared.counted.into_iter();
+            result.compared.extend(counted.filter(|one| one.count > 0));
             result.not_compared.extend(compared.open);
         }
     }
