@@ -24,7 +24,7 @@ h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2.2rem 0 .6rem}
 .card b{display:block;font-size:1.35rem}.card span{color:var(--soft);font-size:.85rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);overflow-wrap:anywhere}
-th{font-weight:600;color:var(--soft)}td.n{text-align:right;white-space:nowrap}
+th{font-weight:600;color:var(--soft);white-space:nowrap}td:first-child{min-width:13rem}td.n{text-align:right;white-space:nowrap}
 .good{color:var(--good)}.bad{color:var(--bad)}.soft{color:var(--soft)}
 code{font-family:ui-monospace,monospace;font-size:.9em}ul{margin:.2rem 0;padding-left:1.1rem}
 svg{width:100%;height:auto;display:block}svg text{font:11px system-ui,sans-serif;fill:var(--ink)}

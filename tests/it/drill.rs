@@ -196,7 +196,7 @@ fn a_backup_that_restores_is_proven_and_the_live_stack_is_as_before() {
         ("extensions", 1),
         ("large objects", 1),
         ("settings", 1),
-        ("indexes (amcheck)", 4),
+        ("indexes (amcheck)", 3),
     ] {
         assert_eq!(counted(app, what), count, "{what}");
     }
