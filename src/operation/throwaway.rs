@@ -195,11 +195,12 @@ impl Throwaways<'_> {
         let Err(error) = ready else { return Ok(()) };
         let engine = self.context.engine()?;
         let said = engine.last_log_lines(&service.container_id).await;
-        let what = match said.is_empty() {
-            true => format!("a server of {} does not come up", service.image),
-            false => format!("a server of {} does not come up ({said})", service.image),
-        };
-        Err(Error::failed(what).caused_by(error))
+        let what = format!("a server of {} does not come up", service.image);
+        Err(match said.is_empty() {
+            true => Error::failed(what).caused_by(error),
+            // It says more than that nothing could be run in the container any more.
+            false => Error::failed(format!("{what}: its log ends with: {said}")),
+        })
     }
 }
 

@@ -167,7 +167,7 @@ impl DrillReport {
             .filter(|image| !image.exact)
             .map(|image| {
                 format!(
-                    "service {} was restored into {} ({}), which is not the image that the backup was made from",
+                    "the server for service {} was of {} ({}), which is not the image that the backup was made from",
                     image.service, image.image, image.id
                 )
             })
@@ -267,7 +267,7 @@ impl DrillReport {
                 format!("{} is not proven: {named}", self.reference()),
             )
             .hint(
-                "do not rely on this backup: make a new one and drill that; lifeboat drill --report FILE.html tells all of it",
+                "until a drill passes, do not rely on this backup; lifeboat drill --report FILE.html tells all of it",
             ));
         }
         match &self.proof_failed {

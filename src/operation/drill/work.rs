@@ -172,7 +172,7 @@ impl<'a> Work<'a> {
 
     /// Writes down that a step failed. Without its server or its roles, nothing of a service comes back.
     fn fail(&mut self, step: &Step, error: &Error) {
-        let failed = match step {
+        let failed: Vec<ArtifactName> = match step {
             Step::RecordProof { .. } => {
                 self.report.proof_failed = Some(error.chain());
                 self.report.proven = true;
@@ -190,10 +190,11 @@ impl<'a> Work<'a> {
             }
             step => self.about(step),
         };
+        let names: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        self.throwaways.observer.observe(&Event::Warning {
+            message: format!("not proven: {}: {}", names.join(", "), error.chain()),
+        });
         for name in failed {
-            self.throwaways.observer.observe(&Event::Warning {
-                message: format!("{name} is not proven: {}", error.chain()),
-            });
             if let Some(result) = self.result(&name) {
                 result.failed.get_or_insert(error.chain());
             }
