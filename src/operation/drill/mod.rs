@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `pick` | which backup |
 //! | `plan` | what is going to be done; everything that can be known to fail fails there |
-//! | `work` | the steps, done |
+//! | `work`, `steps` | a drill at work, and what each of its steps does |
 //! | `compare` | what was restored, held against the facts |
 //! | `questions` | the person's own checks |
 //! | `report` | what came of it, and what is kept as proof |
@@ -17,6 +17,7 @@ mod pick;
 mod plan;
 mod questions;
 mod report;
+mod steps;
 mod work;
 
 pub use pick::pick;
