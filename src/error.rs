@@ -20,6 +20,8 @@ pub enum Kind {
     Key,
     /// A stored byte is not what was written (13).
     Damaged,
+    /// A drill ran, and what was restored is not what was backed up (14).
+    NotProven,
     /// `status` found something unprotected or late (15).
     Overdue,
     /// `guard` itself failed: any other code is its command's (125).
@@ -39,6 +41,7 @@ impl Kind {
             Self::Busy => 11,
             Self::Key => 12,
             Self::Damaged => 13,
+            Self::NotProven => 14,
             Self::Overdue => 15,
             Self::Guard => 125,
             Self::Interrupted => 130,
@@ -55,6 +58,7 @@ impl Kind {
             Self::Busy => "busy",
             Self::Key => "key",
             Self::Damaged => "damaged",
+            Self::NotProven => "not_proven",
             Self::Overdue => "overdue",
             Self::Guard => "guard",
             Self::Interrupted => "interrupted",

@@ -9,6 +9,7 @@ mod keys;
 mod notify;
 mod output;
 mod progress;
+mod report;
 mod schedules;
 mod session;
 mod signals;

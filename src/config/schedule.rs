@@ -2,7 +2,7 @@
 
 use super::{at, parse};
 use crate::error::{Error, OrFail, Result, nearest};
-use crate::schedule::{Calendar, Drill, DrillChoice, Hook, Hooks, Rules, Schedule};
+use crate::schedule::{Calendar, Drill, DrillCheck, DrillChoice, Hook, Hooks, Rules, Schedule};
 use crate::stack::Quiesce;
 use chrono_tz::Tz;
 use serde::Deserialize;
@@ -85,6 +85,20 @@ struct DrillTable {
     cron: Spanned<String>,
     #[serde(default)]
     backup: DrillChoice,
+    #[serde(default)]
+    check: Vec<Spanned<CheckTable>>,
+}
+
+/// One of `[[drill.check]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckTable {
+    sql: Option<String>,
+    redis: Option<String>,
+    file: Option<String>,
+    service: Option<String>,
+    database: Option<Spanned<String>>,
+    volume: Option<String>,
 }
 
 /// Reads and checks one file.
@@ -109,6 +123,7 @@ pub fn read(path: &Path) -> Result<Schedule> {
         Ok::<_, Error>(Drill {
             calendar: source.calendar(&drill.cron, zone)?,
             backup: drill.backup,
+            checks: source.checks(drill.check)?,
         })
     });
     Ok(Schedule {
@@ -201,6 +216,72 @@ impl Source<'_> {
         });
         hooks.collect()
     }
+
+    fn checks(&self, checks: Vec<Spanned<CheckTable>>) -> Result<Vec<DrillCheck>> {
+        checks.into_iter().map(|check| self.check(&check)).collect()
+    }
+
+    fn check(&self, spanned: &Spanned<CheckTable>) -> Result<DrillCheck> {
+        let check = spanned.as_ref();
+        let stray = |present: bool, key: &str, of: &str| match present {
+            true => Err(self.wrong(spanned, &format!("a {of} check has no {key}"))),
+            false => Ok(()),
+        };
+        match (&check.sql, &check.redis, &check.file) {
+            (Some(query), None, None) => {
+                stray(check.volume.is_some(), "volume", "sql")?;
+                Ok(DrillCheck::Sql {
+                    query: query.clone(),
+                    service: check.service.clone(),
+                    database: check.database.as_ref().map(|name| name.as_ref().clone()),
+                })
+            }
+            (None, Some(command), None) => {
+                stray(check.volume.is_some(), "volume", "redis")?;
+                if command.contains(char::is_control) || command.trim().is_empty() {
+                    return Err(self.wrong(spanned, "a redis check is one command on one line"));
+                }
+                Ok(DrillCheck::Redis {
+                    command: command.clone(),
+                    service: check.service.clone(),
+                    database: match &check.database {
+                        None => 0,
+                        Some(number) => number
+                            .as_ref()
+                            .parse()
+                            .map_err(|_| self.wrong(number, "a Redis database is a number"))?,
+                    },
+                })
+            }
+            (None, None, Some(file)) => {
+                stray(check.service.is_some(), "service", "file")?;
+                stray(check.database.is_some(), "database", "file")?;
+                let (volume, path) = match (&check.volume, file.split_once(':')) {
+                    (Some(volume), _) => (volume.as_str(), file.as_str()),
+                    (None, Some((volume, path))) => (volume, path),
+                    (None, None) => {
+                        return Err(self
+                            .wrong(
+                                spanned,
+                                "the check does not say in which volume the file is",
+                            )
+                            .hint("file = \"VOLUME:PATH\", or volume = \"VOLUME\" beside it"));
+                    }
+                };
+                let path = path.trim_matches('/');
+                if path.is_empty() || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                    return Err(self.wrong(spanned, "the path is not one of a file in the volume"));
+                }
+                Ok(DrillCheck::File {
+                    volume: volume.to_owned(),
+                    path: path.to_owned(),
+                })
+            }
+            _ => Err(self
+                .wrong(spanned, "a check is one of sql, redis and file")
+                .hint("write one [[drill.check]] for each")),
+        }
+    }
 }
 
 /// Every `*.toml` in `folder`, by name; none where there is no such folder.
@@ -273,6 +354,63 @@ mod tests {
         assert_eq!(pre.time_limit, Duration::from_secs(90));
         assert_eq!(schedule.hooks.after[0].time_limit, HOOK_TIME);
         assert_eq!(schedule.drill.unwrap().backup, DrillChoice::Random);
+    }
+
+    #[test]
+    fn checks_of_a_drill_are_read() {
+        let schedule = read(
+            "stack = \"a\"\ncron = \"@daily\"\n[drill]\ncron = \"@weekly\"\n\
+             [[drill.check]]\nsql = \"select 1\"\ndatabase = \"shop\"\n\
+             [[drill.check]]\nredis = \"EXISTS session:1\"\ndatabase = \"3\"\n\
+             [[drill.check]]\nfile = \"uploads:a/logo.png\"\n\
+             [[drill.check]]\nfile = \"/b:c\"\nvolume = \"other\"\n",
+        )
+        .unwrap();
+        let file = |volume: &str, path: &str| DrillCheck::File {
+            volume: volume.to_owned(),
+            path: path.to_owned(),
+        };
+        assert_eq!(
+            schedule.drill.unwrap().checks,
+            [
+                DrillCheck::Sql {
+                    query: "select 1".to_owned(),
+                    service: None,
+                    database: Some("shop".to_owned()),
+                },
+                DrillCheck::Redis {
+                    command: "EXISTS session:1".to_owned(),
+                    service: None,
+                    database: 3,
+                },
+                file("uploads", "a/logo.png"),
+                file("other", "b:c"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_check_that_is_none_is_shown_with_its_place() {
+        for (check, words) in [
+            ("", "one of sql, redis and file"),
+            ("sql = \"a\"\nredis = \"b\"\n", "one of sql, redis and file"),
+            ("file = \"logo.png\"\n", "in which volume"),
+            ("file = \"v:../x\"\n", "not one of a file in the volume"),
+            ("sql = \"a\"\nvolume = \"v\"\n", "has no volume"),
+            (
+                "redis = \"GET a\"\ndatabase = \"x\"\n",
+                ":7:12: a Redis database",
+            ),
+            ("sgl = \"a\"\n", "unknown field `sgl`"),
+        ] {
+            let text = format!(
+                "stack = \"a\"\ncron = \"@daily\"\n[drill]\ncron = \"@weekly\"\n[[drill.check]]\n{check}"
+            );
+            let error = read(&text).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2);
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.to_string().contains(".toml:"), "{error}");
+        }
     }
 
     #[test]

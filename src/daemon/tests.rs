@@ -379,6 +379,7 @@ async fn schedules_of_one_stack_wait_for_each_other() {
     drilled.drill = Some(crate::schedule::Drill {
         calendar: Calendar::parse("0 2 * * 0", Tz::UTC).unwrap(),
         backup: crate::schedule::DrillChoice::Newest,
+        checks: Vec::new(),
     });
     let schedules = vec![
         drilled,

@@ -1,7 +1,7 @@
 //! What runs on an engine: its containers, grouped into stacks.
 
 use super::{Engine, PLAIN_REQUEST, ROLE_LABEL, failed, status, too_late, within};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::stack::{Mount, Service, Stack};
 use bollard::models::{ContainerInspectResponse, MountPoint};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
@@ -51,6 +51,12 @@ impl Engine {
                 .and_then(|known| digest_of(known, &service.image));
             service
         })))
+    }
+
+    /// One container, as a service; its image's digest is not looked for.
+    pub(super) async fn service(&self, id: &str) -> Result<Service> {
+        let found = self.inspect(id).await?.and_then(service);
+        found.ok_or_else(|| Error::failed("a container is gone that was just made"))
     }
 
     /// `None` for a container that is gone.

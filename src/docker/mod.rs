@@ -13,6 +13,8 @@
 //! | [`volume`] | named volumes |
 //! | `doorway` | the shorter way to a helper on this very machine |
 //! | [`image`], [`helper`] | lifeboat's own program as an image, and in a container next to volumes |
+//! | [`throwaway`] | servers for one run that reach nobody, and their volumes |
+//! | [`local_image`] | images that are on the engine already |
 //! | [`sweep`] | removes what a killed run left behind |
 
 pub mod connect;
@@ -24,12 +26,14 @@ pub mod exec;
 pub mod helper;
 pub mod image;
 pub mod lifecycle;
+pub mod local_image;
 pub mod lock;
 pub mod owner;
 pub mod quiesce;
 pub mod scratch;
 mod ssh;
 pub mod sweep;
+pub mod throwaway;
 pub mod volume;
 
 use crate::error::{Error, Result};
@@ -47,7 +51,8 @@ use std::time::Duration;
 /// How long a plain request (create, inspect, list) may take. Streams have no such limit.
 const PLAIN_REQUEST: Duration = Duration::from_mins(1);
 
-/// The label that marks a container as lifeboat's own and says what for: `lock`, `scratch`.
+/// The label that marks a container as lifeboat's own and says what for: `lock`, `scratch`,
+/// `throwaway`.
 pub const ROLE_LABEL: &str = "dev.lifeboat.role";
 /// The label with the id of the run that made a container.
 pub const RUN_LABEL: &str = "dev.lifeboat.run";

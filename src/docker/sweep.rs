@@ -9,8 +9,8 @@ use crate::error::Result;
 use chrono::{DateTime, Utc};
 
 impl Engine {
-    /// Removes lifeboat's own containers whose deadline has passed by the engine's clock, or whose
-    /// process is known to be gone. Gives the number that were removed.
+    /// Removes lifeboat's own containers, and its throwaway volumes, whose deadline has passed by the engine's
+    /// clock, or whose process is known to be gone. Gives the number that were removed.
     pub async fn sweep(&self) -> Result<usize> {
         let now = self.time().await?;
         let ours = self.labelled(ROLE_LABEL.to_owned()).await?;
@@ -19,7 +19,7 @@ impl Engine {
             self.remove(&container.id).await?;
             removed += 1;
         }
-        Ok(removed)
+        Ok(removed + self.sweep_volumes(now).await?)
     }
 
     /// Removes the scratch containers and helpers of one run, which is known to be at its end.

@@ -1,6 +1,6 @@
 //! Named volumes: what they are, made and removed as they were.
 
-use super::{Engine, PLAIN_REQUEST, failed, status, too_late, within};
+use super::{Engine, PLAIN_REQUEST, ROLE_LABEL, failed, status, too_late, within};
 use crate::error::{Error, Result};
 use crate::stack::Volume;
 use bollard::models::VolumeCreateRequest;
@@ -13,7 +13,7 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(500);
 const IN_USE_TRIES: u32 = 20;
 
 impl Engine {
-    /// Every volume, by name.
+    /// Every volume, by name, but those that lifeboat itself has made for a while.
     pub async fn volumes(&self) -> Result<Vec<Volume>> {
         let list = self.client.list_volumes(None::<ListVolumesOptions>);
         let listed = within("list the volumes", list).await?;
@@ -22,6 +22,7 @@ impl Engine {
             .unwrap_or_default()
             .into_iter()
             .map(volume)
+            .filter(|volume| !volume.labels.contains_key(ROLE_LABEL))
             .collect();
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)

@@ -1,9 +1,29 @@
 //! What is stored, plain again.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::Artifact;
 use crate::pipeline::{Limits, RawInspector, unseal};
 use crate::repository::Backup;
+
+/// The most that a globals script may hold, in bytes: it is kept in memory.
+const LONGEST_GLOBALS: u64 = 64 << 20;
+
+/// A cluster's globals, as text.
+pub(super) async fn globals_script(backup: &Backup, artifact: &Artifact) -> Result<String> {
+    if artifact.raw_size > LONGEST_GLOBALS {
+        return Err(Error::damaged(format!(
+            "{} is too long for what it is",
+            artifact.name
+        )));
+    }
+    let mut script = Vec::new();
+    plain_bytes(backup, artifact, async |bytes| {
+        script.extend_from_slice(&bytes);
+        Ok(())
+    })
+    .await?;
+    String::from_utf8(script).map_err(|_| Error::damaged(format!("{} is not text", artifact.name)))
+}
 
 /// An artifact's plain bytes, every stored digest and the plain size checked by the end.
 pub(super) async fn plain_bytes(

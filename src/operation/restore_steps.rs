@@ -2,7 +2,7 @@
 
 use super::first_backup::FirstBackup;
 use super::load::Loading;
-use super::plain::plain_bytes;
+use super::plain::globals_script;
 use super::plan::Executor;
 use super::quiesce::{quiesce, resume, take_back};
 use super::restore::RestoreRequest;
@@ -20,9 +20,6 @@ use crate::source::postgres::{self, Role, Server, drop_database, marked};
 use crate::source::{Capability, redis};
 use crate::stack::{ArtifactName, Stack};
 use std::collections::BTreeSet;
-
-/// The most that a globals script may hold, in bytes: it is kept in memory.
-const LONGEST_GLOBALS: u64 = 64 << 20;
 
 /// A restore at work.
 pub(super) struct Work<'a> {
@@ -312,7 +309,7 @@ impl Work<'_> {
         let name = ArtifactName::Globals {
             service: service.to_owned(),
         };
-        let script = self.globals_script(self.artifact(&name)?).await?;
+        let script = globals_script(self.backup, self.artifact(&name)?).await?;
         let (server, _) = self.server(service)?;
         let session = server.maintenance(&[]).await?;
         let wanted: BTreeSet<String> = roles.iter().cloned().collect();
@@ -329,23 +326,6 @@ impl Work<'_> {
             self.observer.observe(&Event::Warning { message });
         }
         Ok(())
-    }
-
-    async fn globals_script(&self, artifact: &Artifact) -> Result<String> {
-        if artifact.raw_size > LONGEST_GLOBALS {
-            return Err(Error::damaged(format!(
-                "{} is too long for what it is",
-                artifact.name
-            )));
-        }
-        let mut script = Vec::new();
-        plain_bytes(self.backup, artifact, async |bytes| {
-            script.extend_from_slice(&bytes);
-            Ok(())
-        })
-        .await?;
-        String::from_utf8(script)
-            .map_err(|_| Error::damaged(format!("{} is not text", artifact.name)))
     }
 
     async fn load(&self, service: &str, side: &str) -> Result<()> {

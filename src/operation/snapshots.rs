@@ -116,6 +116,24 @@ impl Snapshots<'_> {
         .await
     }
 
+    /// Writes a snapshot into the service's own data folder, which is empty and nobody's yet, as the service would
+    /// read it.
+    pub(super) async fn lay_out(
+        &self,
+        service: &str,
+        layout: &Layout,
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<()> {
+        let folder = format!("{RESTORING}{}", self.run);
+        let place = self.folder(service, layout)?;
+        self.at_work(&place, async |work| {
+            self.write(work, service, &folder, backup, artifact).await?;
+            work.unfold(&folder).await
+        })
+        .await
+    }
+
     /// Takes [`fill_volume`](Self::fill_volume) back.
     pub(super) async fn remove_volume(&self, volume: &str) -> Result<()> {
         let engine = self.context.engine()?;

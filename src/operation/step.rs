@@ -3,6 +3,7 @@
 use super::hooks::{HookCall, When};
 use crate::docker::helper::Place;
 use crate::docker::quiesce::{Standstill, SwappedTree};
+use crate::schedule::DrillCheck;
 use crate::source::redis::Layout;
 use crate::stack::{ArtifactName, Quiesce, Volume};
 use serde::{Deserialize, Serialize};
@@ -211,6 +212,48 @@ pub enum Step {
         /// The database.
         name: String,
     },
+    /// Start a PostgreSQL server that reaches nobody, on an empty volume. It goes with the run.
+    StartThrowaway {
+        /// The service that it stands for.
+        service: String,
+        /// Its image.
+        image: String,
+    },
+    /// Write a snapshot into an empty volume, and start a server that reaches nobody on it. Both go with the run.
+    StartOnSnapshot {
+        /// The service that it stands for.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Its image.
+        image: String,
+    },
+    /// Write an archive into an empty volume, read it from there and compare. The volume goes with the run.
+    ProveTree {
+        /// The artifact.
+        artifact: ArtifactName,
+    },
+    /// Have `amcheck` read the indexes of a restored database.
+    CheckIndexes {
+        /// The service.
+        service: String,
+        /// The database.
+        database: String,
+    },
+    /// Ask what was restored a question of the person's own.
+    CheckRestored {
+        /// The question.
+        check: DrillCheck,
+        /// What is asked.
+        artifact: ArtifactName,
+    },
+    /// Write beside the backup that it was restored.
+    RecordProof {
+        /// Where.
+        repository: String,
+    },
+    /// Remove the run's servers and volumes.
+    RemoveThrowaways,
 }
 
 impl fmt::Display for Step {
@@ -345,6 +388,39 @@ impl Step {
                     .collect();
                 write!(f, "start again {}", names.join(", "))
             }
+            _ => self.of_drills(f),
+        }
+    }
+
+    /// The steps of a drill alone.
+    fn of_drills(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartThrowaway { service, image } => write!(
+                f,
+                "start a throwaway server for service {service} from {image}, with no network"
+            ),
+            Self::StartOnSnapshot {
+                service,
+                artifact,
+                image,
+            } => write!(
+                f,
+                "write {artifact} into a throwaway volume and start a server on it for service {service} from {image}, with \
+                 no network"
+            ),
+            Self::ProveTree { artifact } => write!(
+                f,
+                "write {artifact} into a throwaway volume, read it from there, compare it with the backup's facts"
+            ),
+            Self::CheckIndexes { service, database } => write!(
+                f,
+                "let amcheck read the indexes of {database:?} in service {service}"
+            ),
+            Self::CheckRestored { check, artifact } => write!(f, "ask {artifact}: {check}"),
+            Self::RecordProof { repository } => {
+                write!(f, "write the proof beside the backup in {repository}")
+            }
+            Self::RemoveThrowaways => f.write_str("remove the throwaway servers and their volumes"),
             _ => Ok(()),
         }
     }

@@ -2,22 +2,45 @@
 
 use super::Context;
 use super::volume_source::{ROOT, open_session, with_session};
-use crate::archive::TreeFacts;
+use crate::archive::{Line, TreeFacts};
 use crate::docker::helper::{HelperMount, Place};
 use crate::docker::quiesce::SwappedTree;
-use crate::error::{Error, Result};
+use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer};
 use crate::helper::protocol::Request;
 use crate::manifest::{Artifact, BackupId};
 use crate::repository::Backup;
 use crate::source::volume::{Session, volume_facts};
 use crate::stack::Volume;
+use bytes::BytesMut;
 use std::time::Instant;
 
 /// What a folder's name begins with that holds a tree on its way in.
 pub(super) const RESTORING: &str = ".lifeboat-restoring-";
 /// What a folder's name begins with that holds what was there before.
 pub(super) const BEFORE: &str = ".lifeboat-before-";
+
+/// How a tree that was written differs from the one that was captured; `None` where it does not.
+pub(super) fn tree_difference(expected: &TreeFacts, written: &TreeFacts) -> Option<String> {
+    let counted = |tree: &TreeFacts| {
+        format!(
+            "{} files, {} folders and {} links with {} bytes",
+            tree.files,
+            tree.directories,
+            tree.symlinks + tree.hard_links,
+            tree.bytes
+        )
+    };
+    let (before, after) = (counted(expected), counted(written));
+    match (before == after, expected == written) {
+        (_, true) => None,
+        (true, false) => Some(format!(
+            "{after} as before, but not the same ones: their digest is {} instead of {}",
+            written.digest, expected.digest
+        )),
+        (false, false) => Some(format!("{after} instead of {before}")),
+    }
+}
 
 /// Who puts trees in place, and for which run.
 pub(super) struct Trees<'a> {
@@ -159,6 +182,52 @@ impl<'a> Trees<'a> {
         .await
     }
 
+    /// What a volume or folder holds, read from its disk.
+    pub(super) async fn examine(&self, place: &Place) -> Result<TreeFacts> {
+        let mount = HelperMount::read(place, ROOT);
+        with_session(
+            self.context,
+            self.run,
+            vec![mount],
+            false,
+            async |session| {
+                let root = ROOT.to_owned();
+                session.perform(Request::Digest { root }).await
+            },
+        )
+        .await
+    }
+
+    /// Which of `paths` a volume or folder has, in their order.
+    pub(super) async fn has(&self, place: &Place, paths: &[&str]) -> Result<Vec<bool>> {
+        let mount = HelperMount::read(place, ROOT);
+        with_session(
+            self.context,
+            self.run,
+            vec![mount],
+            false,
+            async |session| {
+                let root = ROOT.to_owned();
+                session.ask(Request::List { root }).await?;
+                let mut found = vec![false; paths.len()];
+                let mut rest = BytesMut::new();
+                while let Some(bytes) = session.data().await? {
+                    rest.extend_from_slice(&bytes);
+                    while let Some(end) = memchr::memchr(b'\n', &rest) {
+                        let line: Line = serde_json::from_slice(&rest.split_to(end + 1))
+                            .or_fail(|| "what the helper lists cannot be read")?;
+                        for (path, found) in paths.iter().zip(&mut found) {
+                            *found |= line.path == path.as_bytes();
+                        }
+                    }
+                }
+                session.finish::<()>().await?;
+                Ok(found)
+            },
+        )
+        .await
+    }
+
     /// The archive into the folder, as stored: it is decompressed where it is written. What was written must be what
     /// was captured.
     async fn write(
@@ -195,10 +264,10 @@ impl<'a> Trees<'a> {
         }
         session.sent_all().await?;
         let written: TreeFacts = session.finish().await?;
-        if written != expected {
+        if let Some(difference) = tree_difference(&expected, &written) {
             return Err(Error::failed(format!(
-                "what was restored is not what was backed up: {} holds {} files with {} bytes, and {} with {} were written",
-                artifact.name, expected.files, expected.bytes, written.files, written.bytes
+                "what was restored is not what was backed up: {}: {difference}",
+                artifact.name
             )));
         }
         self.observer.observe(&Event::ArtifactFinished {

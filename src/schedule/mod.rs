@@ -4,15 +4,18 @@
 //! | file | what it answers |
 //! | --- | --- |
 //! | `calendar`, `due` | when is the next run, which one is due, which ones were missed |
+//! | `drill` | which backup is restored for proof, and what must hold then |
 //! | `retention` | which backups are kept, and why |
 //! | `timer` | how systemd and cron are told |
 
 mod calendar;
+mod drill;
 mod due;
 mod retention;
 mod timer;
 
 pub use calendar::Calendar;
+pub use drill::{Drill, DrillCheck, DrillChoice};
 pub use due::DueRun;
 pub use retention::{CLOCKS_APART, Candidate, Decision, Policies, Policy, Rules, decide, unite};
 pub use timer::{Invocation, Units, crontab, systemd};
@@ -76,28 +79,6 @@ pub struct Hook {
     pub service: Option<String>,
     /// How long it may take.
     pub time_limit: Duration,
-}
-
-/// `[drill]`: when backups are restored for proof, and which.
-#[derive(Debug, Clone)]
-pub struct Drill {
-    /// When.
-    pub calendar: Calendar,
-    /// Which of the schedule's backups.
-    pub backup: DrillChoice,
-}
-
-/// Which backup a scheduled drill takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DrillChoice {
-    /// The newest complete one.
-    #[default]
-    Newest,
-    /// The oldest complete one.
-    Oldest,
-    /// Any complete one.
-    Random,
 }
 
 impl Schedule {

@@ -11,6 +11,7 @@ mod support;
 
 mod archive;
 mod docs;
+mod drill;
 mod engine_api;
 mod exec_engine;
 mod exec_wire;

@@ -6,6 +6,7 @@
     reason = "these comments are the help texts, which are no Markdown"
 )]
 
+mod drill;
 mod guard;
 mod notify;
 mod prune;
@@ -13,6 +14,7 @@ mod schedule;
 mod status;
 mod volume;
 
+pub(super) use drill::Drill;
 pub(super) use guard::Guard;
 pub(super) use notify::{NotifyCommand, NotifyTest};
 pub(super) use prune::{Keep, Prune};
@@ -39,7 +41,7 @@ use std::path::PathBuf;
 )]
 #[command(
     after_help = "BACKUP is an id, a unique prefix of one, `latest` or `latest~1`, with `STACK/` before it where there are \
-several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 15 overdue, \
+several.\nExit codes: 0 done, 1 failed, 2 usage, 3 partial, 10 not found, 11 busy, 12 key, 13 damaged, 14 not proven, 15 overdue, \
 125 guard itself failed, 130 interrupted."
 )]
 pub(super) struct Arguments {
@@ -101,6 +103,8 @@ pub(super) enum Command {
     Guard(Guard),
     /// Write one artifact, plain, to standard output or a file
     Export(Export),
+    /// Prove a backup: restore it into throwaway servers, compare, measure how long that took
+    Drill(Drill),
     /// Look at volumes, back them up, copy, move, compare and remove them
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -4,6 +4,7 @@ mod backup;
 mod copy;
 mod daemon;
 mod doctor;
+pub(super) mod drill;
 mod export;
 mod guard;
 mod init;
@@ -54,6 +55,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Rollback(arguments) => rollback::run(session, &arguments, output).await,
         Command::Guard(guarded) => guard::run(session, &arguments.global, guarded, output).await,
         Command::Export(arguments) => export::run(session, arguments, output).await,
+        Command::Drill(arguments) => drill::run(session, arguments, output).await,
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,

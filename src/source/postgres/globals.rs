@@ -108,6 +108,49 @@ pub fn missing_roles<S: AsRef<str>>(missing: &[S]) -> Error {
     .hint(format!("create them first: {}", statements.join(" ")))
 }
 
+/// The roles that a globals script makes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScriptRoles {
+    /// All of them.
+    pub all: BTreeSet<String>,
+    /// Those that are superusers.
+    pub superusers: BTreeSet<String>,
+}
+
+impl ScriptRoles {
+    /// Reads a script.
+    pub fn of(script: &str) -> Self {
+        let mut roles = Self::default();
+        for text in split(script) {
+            match classify(text) {
+                Statement::CreateRole(role) => {
+                    roles.all.insert(role);
+                }
+                Statement::AboutRole(role, text) => {
+                    // The password comes last, and may hold anything.
+                    let attributes = text.split(" PASSWORD ").next().unwrap_or_default();
+                    let words = attributes.strip_suffix(';').unwrap_or(attributes);
+                    if words.split(' ').any(|word| word == "SUPERUSER") {
+                        roles.superusers.insert(role);
+                    }
+                }
+                _ => {}
+            }
+        }
+        roles
+    }
+
+    /// Who the superuser of a new cluster has to be, so that what the script says about the old one's holds: the
+    /// owner of the database `postgres`, which is the role that `initdb` made, else one of that usual name, else any.
+    pub fn first_superuser<'a>(&'a self, owner_of_postgres: Option<&'a str>) -> Option<&'a str> {
+        let known = |name: &&'a str| self.superusers.contains(*name);
+        owner_of_postgres
+            .filter(known)
+            .or_else(|| Some("postgres").filter(known))
+            .or_else(|| self.superusers.first().map(String::as_str))
+    }
+}
+
 /// Cuts a script into statements at the semicolons outside quotes. Lines of comments and psql's
 /// backslash commands (`\restrict` since CVE-2025-8714) come out as statements of their own.
 fn split(script: &str) -> Vec<&str> {
@@ -234,6 +277,19 @@ mod tests {
                 "\\unrestrict abc",
             ]
         );
+    }
+
+    #[test]
+    fn the_superuser_of_a_new_cluster_is_the_old_ones() {
+        let script = "CREATE ROLE app;\nALTER ROLE app WITH NOSUPERUSER LOGIN PASSWORD 'a SUPERUSER b';\n\
+                      CREATE ROLE procgenie;\nALTER ROLE procgenie WITH SUPERUSER INHERIT LOGIN;\n\
+                      CREATE ROLE \"z;\";\nALTER ROLE \"z;\" WITH SUPERUSER;\n";
+        let roles = ScriptRoles::of(script);
+        assert_eq!(roles.all.len(), 3);
+        assert_eq!(roles.first_superuser(Some("z;")), Some("z;"));
+        assert_eq!(roles.first_superuser(Some("app")), Some("procgenie"));
+        assert_eq!(roles.first_superuser(None), Some("procgenie"));
+        assert_eq!(ScriptRoles::default().first_superuser(Some("x")), None);
     }
 
     #[test]

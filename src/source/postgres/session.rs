@@ -167,6 +167,24 @@ impl Session {
             .map_err(|error| self.failed(sql, error))
     }
 
+    /// The first column of a query's first row, as the server writes it; `None` for null and for no row.
+    pub async fn first_value(&self, sql: &str) -> Result<Option<String>> {
+        let messages = self
+            .client
+            .simple_query(sql)
+            .await
+            .map_err(|error| self.failed(sql, error))?;
+        Ok(messages
+            .iter()
+            .find_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) if !row.is_empty() => {
+                    Some(row.get(0).map(str::to_owned))
+                }
+                _ => None,
+            })
+            .flatten())
+    }
+
     /// As [`Session::execute`], but the server's error comes back as it is, for callers that tell
     /// one from another by its SQLSTATE.
     pub(crate) async fn try_execute(

@@ -117,6 +117,19 @@ impl Server {
         })
     }
 
+    /// The answer to one command in a database.
+    ///
+    /// # Errors
+    /// Where the server refuses it.
+    pub async fn answer(&self, database: u32, command: &str) -> Result<String> {
+        let select = format!("SELECT {database}");
+        let answers = self.ask(&[&select, command]).await?;
+        if let Some(refusal) = answers.iter().find_map(|answer| refusal(answer)) {
+            return Err(Error::failed(refusal));
+        }
+        Ok(answers.into_iter().next_back().unwrap_or_default())
+    }
+
     /// How many keys the server has loaded at its start, expired ones included, where its version tells;
     /// and what it has now.
     ///
