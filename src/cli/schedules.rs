@@ -10,9 +10,9 @@ use crate::event::{Both, Event, Observer, Outcome, RunSummary};
 use crate::notify::{Notifier, NotifyFailure};
 use crate::operation::prune::PruneRequest;
 use crate::operation::runs;
-use crate::operation::scheduled::{self, Ready, Retention, ScheduledRequest};
+use crate::operation::scheduled::{self, Ready, Retention, ScheduledDrill, ScheduledRequest};
 use crate::repository::Location;
-use crate::schedule::{Policies, Schedule};
+use crate::schedule::{Policies, Schedule, Work};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,11 +75,19 @@ impl Session {
 
     /// Up to when a schedule's runs have had their chance, as far as anybody knows: by the record of this machine,
     /// else by what is in its repositories. A run that was broken off had none.
-    pub(super) async fn settled(&self, schedule: &Schedule) -> Result<Option<DateTime<Utc>>> {
-        if let Some(last) = last_run(schedule)? {
+    pub(super) async fn settled(
+        &self,
+        schedule: &Schedule,
+        work: Work,
+    ) -> Result<Option<DateTime<Utc>>> {
+        let Some(calendar) = schedule.calendar_of(work) else {
+            return Ok(None);
+        };
+        let state = environment::state_folder()?;
+        if let Some(last) = runs::last_of(&state, &schedule.name, work.name()) {
             let was_broken_off = last.code == Kind::Interrupted.exit_code();
             return Ok(Some(match was_broken_off {
-                true => schedule.calendar.before_run(last.started),
+                true => calendar.before_run(last.started),
                 false => last.started,
             }));
         }
@@ -91,11 +99,17 @@ impl Session {
             let Ok(entries) = repository.list(&schedule.stack).await else {
                 continue;
             };
-            let mut own = entries.iter().filter(|entry| {
-                let commit = entry.commit.as_ref();
-                commit.is_some_and(|commit| commit.trigger == schedule.name)
-            });
-            newest = newest.max(own.next().map(|entry| entry.id.started()));
+            let of_this = match work {
+                Work::Drill => entries.iter().flat_map(|one| &one.proofs).max().copied(),
+                Work::Backup => entries
+                    .iter()
+                    .find(|entry| {
+                        let commit = entry.commit.as_ref();
+                        commit.is_some_and(|commit| commit.trigger == schedule.name)
+                    })
+                    .map(|entry| entry.id.started()),
+            };
+            newest = newest.max(of_this);
         }
         Ok(newest)
     }
@@ -159,6 +173,27 @@ impl Session {
             self.notifying(schedule, observer, prune).await;
             self.access.close().await;
         }
+        summary
+    }
+
+    /// Proves one of a schedule's backups. Records and tells how that ended, and never fails, as `run_schedule`.
+    pub(super) async fn drill_schedule(
+        &self,
+        schedule: &Schedule,
+        observer: &dyn Observer,
+    ) -> RunSummary {
+        let request = ScheduledDrill {
+            schedule,
+            ready: self.ready(schedule, observer).await,
+            previous: previous(schedule, "drill"),
+        };
+        let drill = async |observer: &dyn Observer| {
+            let summary = scheduled::drill(request, environment::now, observer).await;
+            record(&summary, observer);
+            summary
+        };
+        let summary = self.notifying(schedule, observer, drill).await;
+        self.access.close().await;
         summary
     }
 

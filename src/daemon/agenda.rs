@@ -1,28 +1,9 @@
 //! What is due, of several schedules, and when to look again. Pure: the time is an argument.
 
-use crate::schedule::{Calendar, Schedule};
+use crate::schedule::{Calendar, Schedule, Work};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// What a schedule does at its times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    /// It backs its stack up.
-    Backup,
-    /// It proves that a backup restores.
-    Drill,
-}
-
-impl Work {
-    /// The command that does the same.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Drill => "drill",
-        }
-    }
-}
 
 /// A run whose time has come.
 #[derive(Debug, Clone)]
@@ -72,7 +53,7 @@ impl Agenda {
         let mut known = std::mem::take(&mut self.jobs);
         for schedule in schedules {
             for work in [Work::Backup, Work::Drill] {
-                if work == Work::Drill && schedule.drill.is_none() {
+                if schedule.calendar_of(work).is_none() {
                     continue;
                 }
                 let key = (schedule.name.clone(), work);
@@ -137,10 +118,8 @@ impl Agenda {
 
 impl Job {
     fn calendar(&self) -> &Calendar {
-        match (&self.schedule.drill, self.work) {
-            (Some(drill), Work::Drill) => &drill.calendar,
-            _ => &self.schedule.calendar,
-        }
+        let calendar = self.schedule.calendar_of(self.work);
+        calendar.unwrap_or(&self.schedule.calendar)
     }
 
     /// The name by which its runs are spread.

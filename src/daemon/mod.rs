@@ -9,12 +9,12 @@ mod board;
 #[cfg(test)]
 mod tests;
 
-pub use agenda::{Due, Work};
+pub use agenda::Due;
 pub use board::{ArtifactState, Board, RepositoryState, ScheduleState, State};
 
 use crate::error::Result;
 use crate::event::{Event, Observer, RunSummary};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Work};
 use agenda::Agenda;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;

@@ -61,6 +61,25 @@ pub struct Schedule {
     pub drill: Option<Drill>,
 }
 
+/// What a schedule does at its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// It backs its stack up.
+    Backup,
+    /// It proves that a backup restores.
+    Drill,
+}
+
+impl Work {
+    /// The command that does the same.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Drill => "drill",
+        }
+    }
+}
+
 /// Commands around a backup.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
@@ -82,6 +101,14 @@ pub struct Hook {
 }
 
 impl Schedule {
+    /// When it does so; `None` where it never does.
+    pub fn calendar_of(&self, work: Work) -> Option<&Calendar> {
+        match work {
+            Work::Backup => Some(&self.calendar),
+            Work::Drill => self.drill.as_ref().map(|drill| &drill.calendar),
+        }
+    }
+
     /// Since when there should be a newer complete backup than one that started at `newest`; `None` while it is in
     /// time. With `rpo` by age alone; else a run that was due over two hours ago must have made one.
     pub fn overdue_since(

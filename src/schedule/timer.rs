@@ -3,7 +3,7 @@
 //! Both only wake lifeboat: `schedule run NAME --if-due` decides, by its own calendar, whether a run is due, so each
 //! run comes once whatever a timer does about daylight saving, and a missed one is caught up.
 
-use super::{Calendar, Schedule};
+use super::{Calendar, Schedule, Work};
 use chrono_tz::Tz;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -31,26 +31,33 @@ pub struct Units {
     pub timer: String,
 }
 
-/// The units that run `schedule`.
+/// The units that run what `schedule` does.
 ///
 /// # Errors
 /// Where its calendar says what systemd cannot.
-pub fn systemd(schedule: &Schedule, invocation: &Invocation) -> Result<Units, String> {
+pub fn systemd(schedule: &Schedule, work: Work, invocation: &Invocation) -> Result<Units, String> {
+    let calendar = schedule.calendar_of(work).ok_or("it has no such times")?;
     let mut times = String::new();
-    for time in on_calendar(&schedule.calendar)? {
+    for time in on_calendar(calendar)? {
         let _ = writeln!(times, "OnCalendar={time}");
     }
-    let jitter = schedule.calendar.jitter().as_secs();
+    let jitter = calendar.jitter().as_secs();
     // lifeboat puts a run off itself, by the same span for everybody who asks: the timer wakes it afterwards.
     if jitter > 0 {
         times.push_str("OnUnitInactiveSec=15min\n");
     }
-    let name = format!("lifeboat-{}", unit_name(&schedule.name));
+    let suffix = match work {
+        Work::Backup => "",
+        Work::Drill => "-drill",
+    };
+    let name = format!("lifeboat-{}{suffix}", unit_name(&schedule.name));
     let description = one_line(&format!(
-        "lifeboat: schedule {} of {}",
-        schedule.name, schedule.stack
+        "lifeboat: {} of {}, schedule {}",
+        work.name(),
+        schedule.stack,
+        schedule.name
     ));
-    let words = command(schedule, invocation);
+    let words = command(schedule, work, invocation);
     let words: Vec<String> = words.iter().map(|word| systemd_word(word)).collect();
     Ok(Units {
         service: format!(
@@ -73,11 +80,12 @@ pub fn systemd(schedule: &Schedule, invocation: &Invocation) -> Result<Units, St
 /// every quarter of an hour.
 pub fn crontab(
     schedule: &Schedule,
+    work: Work,
     invocation: &Invocation,
     machine: Option<Tz>,
     user: Option<&str>,
 ) -> String {
-    let calendar = &schedule.calendar;
+    let calendar = schedule.calendar_of(work).unwrap_or(&schedule.calendar);
     let plain = calendar.fields();
     let mut days = plain.split_whitespace().skip(2).step_by(2);
     let is_plain = days
@@ -90,26 +98,30 @@ pub fn crontab(
     } else {
         "*/15 * * * *".to_owned()
     };
-    let words = command(schedule, invocation);
+    let words = command(schedule, work, invocation);
     let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
     // A percent sign ends a crontab's command.
     let command = words.join(" ").replace('%', "\\%");
     let user = user.map(|user| format!("{user} ")).unwrap_or_default();
     format!(
-        "# lifeboat: schedule {} of {}: {} {}\n{when} {user}{command}\n",
-        one_line(&schedule.name),
+        "# lifeboat: {} of {}, schedule {}: {} {}\n{when} {user}{command}\n",
+        work.name(),
         one_line(&schedule.stack),
+        one_line(&schedule.name),
         one_line(calendar.text()),
         calendar.zone(),
     )
 }
 
-fn command(schedule: &Schedule, invocation: &Invocation) -> Vec<String> {
+fn command(schedule: &Schedule, work: Work, invocation: &Invocation) -> Vec<String> {
     let mut words = vec![invocation.program.clone()];
     if let Some(config) = &invocation.config {
         words.extend(["--config".to_owned(), config.clone()]);
     }
     words.extend(["schedule", "run", "--if-due"].map(str::to_owned));
+    if work == Work::Drill {
+        words.push("--drill".to_owned());
+    }
     // A name may begin with a dash.
     words.extend(["--".to_owned(), schedule.name.clone()]);
     words
@@ -258,7 +270,7 @@ mod tests {
     fn words_of_a_command_stay_words() {
         let mut schedule = nightly();
         schedule.name = "a b%\"$X".to_owned();
-        let units = systemd(&schedule, &invocation()).unwrap();
+        let units = systemd(&schedule, Work::Backup, &invocation()).unwrap();
         assert!(
             units.service.contains(
                 "ExecStart=/usr/bin/lifeboat schedule run --if-due -- \"a b%%\\\"$$X\"\n"
@@ -267,7 +279,13 @@ mod tests {
             units.service
         );
         assert_eq!(units.name, "lifeboat-a\\x20b\\x25\\x22\\x24X");
-        let line = crontab(&schedule, &invocation(), Some(Tz::UTC), Some("root"));
+        let line = crontab(
+            &schedule,
+            Work::Backup,
+            &invocation(),
+            Some(Tz::UTC),
+            Some("root"),
+        );
         assert!(
             line.ends_with(
                 "\n0 2 * * * root /usr/bin/lifeboat schedule run --if-due -- 'a b\\%\"$X'\n"
@@ -280,7 +298,7 @@ mod tests {
     fn cron_is_told_the_time_only_where_it_has_the_schedules_clock() {
         let mut schedule = nightly();
         let when = |schedule: &Schedule, machine| {
-            let line = crontab(schedule, &invocation(), machine, None);
+            let line = crontab(schedule, Work::Backup, &invocation(), machine, None);
             line.lines()
                 .nth(1)
                 .unwrap()

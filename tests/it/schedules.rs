@@ -473,3 +473,54 @@ fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
         .expect_code(0)
         .says(&["could not be notified"]);
 }
+
+#[test]
+fn a_scheduled_drill_proves_a_backup_or_says_why_not() {
+    let server = Server::start("drilled");
+    let receiver = Receiver::new();
+    let check = "[drill]\ncron = \"0 4 * * 0\"\n[[drill.check]]\nsql = \"select true\"\ndatabase = \"postgres\"\n";
+    let place = place(&server.stack, check);
+    let text = fs::read_to_string(place.folder.path().join("lifeboat.toml")).unwrap();
+    let url = receiver.url("/told");
+    place.configure(&format!("{text}[notify]\nfailure = [\"{url}\"]\n"));
+    // There is nothing to prove yet.
+    place
+        .run(&["schedule", "run", "nightly", "--drill"])
+        .expect_code(10)
+        .says(&["error: "]);
+    place.run(&["schedule", "run", "nightly"]).expect_code(0);
+    let (id, _) = place.list().pop().unwrap();
+    place
+        .run(&["schedule", "run", "nightly", "--drill"])
+        .expect_code(0)
+        .says(&[&format!("proven: backup {id}")]);
+    let listed = place.run(&["list", "--json"]).json();
+    assert_eq!(
+        listed["backups"][0]["proofs"].as_array().unwrap().len(),
+        1,
+        "{listed}"
+    );
+    // Of its own: what a backup's timer runs is told apart.
+    let cron = place.run(&["schedule", "export", "cron"]).expect_code(0);
+    assert!(
+        cron.stdout.contains("0 4 * * 0 ") || cron.stdout.contains("--drill -- nightly"),
+        "{}",
+        cron.stdout
+    );
+    assert_eq!(cron.stdout.matches("--drill").count(), 1, "{}", cron.stdout);
+
+    let path = place.folder.path().join("schedules/nightly.toml");
+    let right = fs::read_to_string(&path).unwrap();
+    fs::write(&path, right.replace("select true", "select false")).unwrap();
+    place
+        .run(&["schedule", "run", "nightly", "--drill"])
+        .expect_code(14)
+        .says(&["not proven"]);
+    let told: Vec<Value> = receiver.received().iter().map(|one| one.json()).collect();
+    let operations: Vec<&Value> = told
+        .iter()
+        .map(|one| &one["summary"]["operation"])
+        .collect();
+    assert_eq!(operations, ["drill", "drill"], "{told:?}");
+    assert_eq!(told[1]["summary"]["code"], 14);
+}

@@ -33,8 +33,11 @@ pub(in crate::cli) struct ScheduleRun {
     /// Do nothing unless a run is due that has not been; for timers, which may come too often
     #[arg(long)]
     pub if_due: bool,
-    /// Print what would be done
+    /// Run its drill, not its backup
     #[arg(long)]
+    pub drill: bool,
+    /// Print what would be done
+    #[arg(long, conflicts_with = "drill")]
     pub dry_run: bool,
     #[command(flatten)]
     pub wait: Wait,

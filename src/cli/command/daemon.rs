@@ -5,12 +5,12 @@ use crate::cli::args::Daemon;
 use crate::cli::environment;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
-use crate::daemon::{self, Board, Due, RepositoryState, Work, World};
+use crate::daemon::{self, Board, Due, RepositoryState, World};
 use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer, RunSummary};
 use crate::operation::runs;
 use crate::repository::Repository;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Work};
 use crate::web;
 use chrono::{DateTime, Utc};
 use futures_util::future::{FutureExt, LocalBoxFuture};
@@ -206,13 +206,7 @@ impl World for Machine<'_> {
         schedule: &'a Schedule,
         work: Work,
     ) -> LocalBoxFuture<'a, Option<DateTime<Utc>>> {
-        async move {
-            match work {
-                Work::Backup => self.session().settled(schedule).await.ok()?,
-                Work::Drill => None,
-            }
-        }
-        .boxed_local()
+        async move { self.session().settled(schedule, work).await.ok()? }.boxed_local()
     }
 
     fn run<'a>(&'a self, due: &'a Due) -> LocalBoxFuture<'a, RunSummary> {
@@ -225,9 +219,14 @@ impl World for Machine<'_> {
                 board: &self.board,
                 output: self.output,
             };
-            session
-                .run_schedule(&due.schedule, Some(PATIENCE), &observer)
-                .await
+            match due.work {
+                Work::Backup => {
+                    session
+                        .run_schedule(&due.schedule, Some(PATIENCE), &observer)
+                        .await
+                }
+                Work::Drill => session.drill_schedule(&due.schedule, &observer).await,
+            }
         }
         .boxed_local()
     }

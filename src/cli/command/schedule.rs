@@ -9,7 +9,7 @@ use crate::cli::schedules::last_run;
 use crate::cli::session::Session;
 use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer, Outcome, RunSummary};
-use crate::schedule::{Invocation, Schedule, crontab, systemd};
+use crate::schedule::{Invocation, Schedule, Work, crontab, systemd};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -142,11 +142,19 @@ async fn run_now(session: &Session, arguments: &ScheduleRun, output: &Output) ->
         .right_schedules(Some(&arguments.name))?
         .pop()
         .ok_or_else(|| Error::usage("there is no such schedule"))?;
+    let work = match arguments.drill {
+        true => Work::Drill,
+        false => Work::Backup,
+    };
+    let calendar = schedule.calendar_of(work).ok_or_else(|| {
+        Error::usage(format!("the schedule {} has no [drill]", schedule.name))
+            .hint("lifeboat drill proves a backup without a schedule")
+    })?;
     if arguments.if_due {
         let now = environment::now();
-        let settled = session.settled(&schedule).await?;
-        let Some(due) = schedule.calendar.due(&schedule.name, settled, now) else {
-            let next = schedule.calendar.next_begin(&schedule.name, now);
+        let settled = session.settled(&schedule, work).await?;
+        let Some(due) = calendar.due(&schedule.name, settled, now) else {
+            let next = calendar.next_begin(&schedule.name, now);
             let said = next.map_or("never".to_owned(), |next| local(&schedule, next));
             let text = format!("nothing is due: {} runs next {said}", schedule.name);
             output.result(
@@ -169,14 +177,25 @@ async fn run_now(session: &Session, arguments: &ScheduleRun, output: &Output) ->
     if arguments.dry_run {
         return session.plan_schedule(&schedule, output).await;
     }
-    let wait = arguments.wait.wait.map_or(PATIENCE, Duration::from_secs);
-    let summary = session.run_schedule(&schedule, Some(wait), output).await;
+    let summary = match work {
+        Work::Drill => session.drill_schedule(&schedule, output).await,
+        Work::Backup => {
+            let wait = arguments.wait.wait.map_or(PATIENCE, Duration::from_secs);
+            session.run_schedule(&schedule, Some(wait), output).await
+        }
+    };
     report(&summary, output);
     Ok(ExitCode::from(summary.code))
 }
 
 fn report(summary: &RunSummary, output: &Output) {
     let mut text = match &summary.backup {
+        Some(backup) if summary.operation == "drill" && summary.outcome == Outcome::Succeeded => {
+            format!(
+                "proven: backup {backup} of {} restores, in {:.1} s",
+                summary.stack, summary.seconds
+            )
+        }
         Some(backup) if summary.outcome != Outcome::Failed => format!(
             "{} backup {backup} of {}: {} → {} in {:.1} s",
             match summary.outcome {
@@ -209,6 +228,16 @@ fn report(summary: &RunSummary, output: &Output) {
     }
 }
 
+/// Everything that schedules do at times of their own.
+fn works(schedules: &[Schedule]) -> impl Iterator<Item = (&Schedule, Work)> {
+    schedules.iter().flat_map(|schedule| {
+        let works = [Work::Backup, Work::Drill].into_iter();
+        works
+            .filter(|work| schedule.calendar_of(*work).is_some())
+            .map(move |work| (schedule, work))
+    })
+}
+
 /// The program and the configuration as a timer must name them.
 fn invocation(session: &Session) -> Result<Invocation> {
     let text = |path: &Path| {
@@ -236,8 +265,9 @@ fn export_systemd(
 ) -> Result<ExitCode> {
     let invocation = invocation(session)?;
     let (mut text, mut files) = (String::new(), serde_json::Map::new());
-    for schedule in session.right_schedules(arguments.name.as_deref())? {
-        let units = systemd(&schedule, &invocation).map_err(|reason| {
+    let schedules = session.right_schedules(arguments.name.as_deref())?;
+    for (schedule, work) in works(&schedules) {
+        let units = systemd(schedule, work, &invocation).map_err(|reason| {
             Error::usage(format!("schedule {}: {reason}", schedule.name)).hint(
                 "lifeboat daemon runs it, and so does what `lifeboat schedule export cron` prints",
             )
@@ -281,10 +311,10 @@ fn export_systemd(
 fn export_cron(session: &Session, arguments: &ExportCron, output: &Output) -> Result<ExitCode> {
     let invocation = invocation(session)?;
     let machine = environment::zone();
-    let lines: Vec<String> = session
-        .right_schedules(arguments.name.as_deref())?
-        .iter()
-        .map(|schedule| crontab(schedule, &invocation, machine, arguments.user.as_deref()))
+    let schedules = session.right_schedules(arguments.name.as_deref())?;
+    let user = arguments.user.as_deref();
+    let lines: Vec<String> = works(&schedules)
+        .map(|(schedule, work)| crontab(schedule, work, &invocation, machine, user))
         .collect();
     output.result("cron", &json!({ "lines": lines }), &lines.concat());
     Ok(ExitCode::SUCCESS)

@@ -31,7 +31,9 @@ with facts(key, value) as (
   union all
   select format('column %s.%I', shown, attname), format('%s %s notnull=%s identity=%s generated=%s default=%s acl=%s options=%s statistics=%s collation=%s storage=%s',
     row_number() over (partition by r.oid order by attnum), format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated,
-    pg_get_expr(adbin, adrelid), pg_temp.acl(attacl), attoptions, nullif(attstattarget, -1),
+    pg_get_expr(adbin, adrelid), pg_temp.acl(attacl),
+    -- Debian's 17.12 keeps a mark of its own there, which no dump has and every table has another one.
+    (select array_agg(option) from unnest(attoptions) option where option not like 'pg\_attver=%'), nullif(attstattarget, -1),
     (select collname from pg_collation where oid = attcollation), attstorage)
     from relations r join pg_attribute a on a.attrelid = r.oid left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
     where attnum > 0 and not attisdropped and relkind in ('r', 'm', 'p', 'v')

@@ -1,11 +1,15 @@
-//! A schedule's run: the backup, then what its rules no longer keep. However it ends there is a summary of it, for
-//! notifications, metrics and `status`.
+//! What a schedule does: the backup, then what its rules no longer keep; and the drill. However a run ends there is a
+//! summary of it, for notifications, metrics and `status`.
+
+mod drill;
+mod retention;
+
+pub use drill::{ScheduledDrill, drill};
+pub use retention::{Retention, prune};
 
 use super::Context;
 use super::backup::{BackupReport, BackupRequest, Finished, backup};
-use super::fan_out::again;
 use super::plan::Plan;
-use super::prune::PruneRequest;
 use super::sources::SourcesByStack;
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer, Outcome, RepositoryOutcome, RunSummary};
@@ -47,11 +51,7 @@ pub async fn run(
     clock: fn() -> DateTime<Utc>,
     observer: &dyn Observer,
 ) -> RunSummary {
-    let remembering = Remembering {
-        observer,
-        warnings: Mutex::new(Vec::new()),
-        run: Mutex::new(None),
-    };
+    let remembering = Remembering::new(observer);
     let started = clock();
     let (schedule, previous) = (request.schedule, request.previous);
     let outcome = attempt(request, &remembering).await;
@@ -67,75 +67,6 @@ pub async fn run(
     }
     observer.observe(&Event::RunFinished(Box::new(summary.clone())));
     summary
-}
-
-/// What is to be pruned after a run.
-#[derive(Debug)]
-pub struct Retention<'a> {
-    /// The schedule that ran.
-    pub schedule: &'a Schedule,
-    /// Clock and state.
-    pub context: Context,
-    /// One for each repository; or why they cannot be had.
-    pub requests: Result<Vec<PruneRequest>>,
-    /// How the prune before it ended.
-    pub previous: Option<Outcome>,
-}
-
-/// Removes what no schedule keeps any more, and asks nobody. The summary, also said to the observer, is of a prune that
-/// failed, or of the first that succeeded after one: others are no news. One that finds a repository in use leaves it
-/// to the next run.
-pub async fn prune(
-    retention: Retention<'_>,
-    clock: fn() -> DateTime<Utc>,
-    observer: &dyn Observer,
-) -> Option<RunSummary> {
-    let started = clock();
-    let failed = prune_all(&retention, observer).await.err();
-    let mut summary = blank("prune", retention.schedule, retention.previous, started);
-    summary.seconds = seconds_between(started, clock());
-    match &failed {
-        Some(error) => blame(&mut summary, error),
-        None if retention
-            .previous
-            .is_none_or(|last| last == Outcome::Succeeded) =>
-        {
-            return None;
-        }
-        None => {}
-    }
-    observer.observe(&Event::RunFinished(Box::new(summary.clone())));
-    Some(summary)
-}
-
-/// Prunes each repository; one that fails does not keep the others from it.
-async fn prune_all(retention: &Retention<'_>, observer: &dyn Observer) -> Result<()> {
-    let requests = match &retention.requests {
-        Ok(requests) => requests,
-        Err(error) => return Err(again(error).while_doing("what is kept is not known")),
-    };
-    let mut failed = None;
-    for request in requests {
-        let location = request.repository.location();
-        match super::prune::prune(&retention.context, request, observer).await {
-            Ok(report) => observer.observe(&Event::Detail {
-                message: format!(
-                    "retention in {location}: {} removed, {} kept",
-                    report.removed.len(),
-                    report.kept
-                ),
-            }),
-            Err(error) if error.kind() == Kind::Busy => observer.observe(&Event::Warning {
-                message: format!(
-                    "{location} is in use: what is kept there is decided after the next run"
-                ),
-            }),
-            Err(error) => {
-                failed = failed.or(Some(error.while_doing(format!("cannot prune {location}"))));
-            }
-        }
-    }
-    failed.map_or(Ok(()), Err)
 }
 
 /// The summary of a run that succeeded and has nothing to tell.
@@ -267,7 +198,15 @@ struct Remembering<'a> {
     run: Mutex<Option<String>>,
 }
 
-impl Remembering<'_> {
+impl<'a> Remembering<'a> {
+    fn new(observer: &'a dyn Observer) -> Self {
+        Self {
+            observer,
+            warnings: Mutex::default(),
+            run: Mutex::default(),
+        }
+    }
+
     fn run(&self) -> Option<String> {
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
         run.clone()
