@@ -38,6 +38,11 @@ pub(super) const STACK_LABEL: &str = "dev.lifeboat.stack";
 const OPERATION_LABEL: &str = "dev.lifeboat.operation";
 const SINCE_LABEL: &str = "dev.lifeboat.since";
 
+/// The operation that starts what dead runs have stopped, before whatever command was given.
+pub const PUTTING_RIGHT: &str = "start what was stopped";
+/// How long a run waits for that, also where it waits for nothing else.
+const PUTTING_RIGHT_TAKES: Duration = Duration::from_mins(1);
+
 /// How often a waiting run looks again.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -123,7 +128,9 @@ impl Engine {
         };
         // Once for a free lock, again after a dead one was cleared away; more often only where
         // others take and release it in between.
-        for _ in 0..5 {
+        let patience = Instant::now() + PUTTING_RIGHT_TAKES;
+        let mut tries = 0;
+        while tries < 5 {
             if let Some(id) = lease.create(&lease.name(), lease.since).await? {
                 lease.id = id;
                 return lease.confirm().await;
@@ -131,8 +138,15 @@ impl Engine {
             let now = self.time().await?;
             let held = lease.containers().await?;
             if let Some(holder) = held.iter().find(|one| !one.is_over(now)) {
-                return Err(busy(stack, holder));
+                let is_brief = holder.label(OPERATION_LABEL) == PUTTING_RIGHT;
+                if !is_brief || operation == PUTTING_RIGHT || Instant::now() > patience {
+                    return Err(busy(stack, holder));
+                }
+                // Any command that comes by does that, for seconds: nobody meant to be in the way.
+                tokio::time::sleep(POLL / 4).await;
+                continue;
             }
+            tries += 1;
             for dead in &held {
                 self.remove(&dead.id).await?;
             }

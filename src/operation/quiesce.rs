@@ -4,6 +4,7 @@ use super::Context;
 use super::dependencies::Dependencies;
 use super::trees::Trees;
 use super::volumes::Store;
+use crate::docker::lock::PUTTING_RIGHT;
 use crate::docker::quiesce::{Abandoned, Quiesced, Standstill};
 use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
@@ -196,9 +197,7 @@ pub async fn resume_abandoned(context: &Context, observer: &dyn Observer) -> Res
     for (stack, image) in images {
         let run = context.new_id()?;
         let owner = context.owner(&run)?;
-        let lock = engine
-            .lock(stack, &owner, image, "start what was stopped")
-            .await;
+        let lock = engine.lock(stack, &owner, image, PUTTING_RIGHT).await;
         let lock = match lock {
             Ok(lock) => lock,
             // Whoever holds it has seen to this when it took it.

@@ -406,17 +406,17 @@ fn a_daemon_that_is_told_to_stop_gives_the_backup_up_cleanly() {
 #[test]
 fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
     let server = Server::start("told");
-    let receiver = Receiver::new();
+    let listener = Receiver::new();
     let mut place = place(&server.stack, "[keep]\nlast = 1\n");
-    let url = receiver.url("/canary-of-the-address");
+    let url = listener.url("/canary-of-the-address");
     place.env.insert("HOOK".to_owned(), url);
     let text = fs::read_to_string(place.folder.path().join("lifeboat.toml")).unwrap();
-    let ping = receiver.url("/ping");
+    let ping = listener.url("/ping");
     place.configure(&format!(
         "{text}[notify]\nfailure = [\"${{HOOK}}\"]\nrecovery = [\"${{HOOK}}\"]\nping = \"{ping}\"\n"
     ));
-    let paths = || -> Vec<String> {
-        let received = receiver.received();
+    let requested = || -> Vec<String> {
+        let received = listener.received();
         let path = |one: &crate::support::receiver::Received| {
             one.path.split('?').next().unwrap_or_default().to_owned()
         };
@@ -424,7 +424,7 @@ fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
     };
     place.run(&["schedule", "run", "nightly"]).expect_code(0);
     let first = place.list();
-    assert_eq!(paths(), ["/ping/start", "/ping"]);
+    assert_eq!(requested(), ["/ping/start", "/ping"]);
 
     docker(&["stop", &server.id]);
     let failed = place
@@ -437,18 +437,22 @@ fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
         "nothing is removed for a backup that failed"
     );
     assert!(
-        paths().contains(&"/canary-of-the-address".to_owned()),
+        requested().contains(&"/canary-of-the-address".to_owned()),
         "{:?}",
-        paths()
+        requested()
     );
-    assert!(paths().contains(&"/ping/fail".to_owned()), "{:?}", paths());
+    assert!(
+        requested().contains(&"/ping/fail".to_owned()),
+        "{:?}",
+        requested()
+    );
 
     docker(&["start", &server.id]);
     place.run(&["schedule", "run", "nightly"]).expect_code(0);
     let second = place.list();
     assert_eq!(second.len(), 1, "{second:?}");
     assert_ne!(second, first);
-    let told = receiver
+    let told = listener
         .received()
         .iter()
         .filter(|one| one.path == "/canary-of-the-address")
@@ -467,7 +471,7 @@ fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
     assert_eq!(place.list().len(), 2);
 
     // Nobody listens: the backup is there all the same, and that nobody was told is said.
-    drop(receiver);
+    drop(listener);
     place
         .run(&["schedule", "run", "nightly"])
         .expect_code(0)
@@ -478,8 +482,8 @@ fn a_run_tells_people_how_it_went_and_removes_what_no_rule_keeps() {
 fn a_scheduled_drill_proves_a_backup_or_says_why_not() {
     let server = Server::start("drilled");
     let receiver = Receiver::new();
-    let check = "[drill]\ncron = \"0 4 * * 0\"\n[[drill.check]]\nsql = \"select true\"\ndatabase = \"postgres\"\n";
-    let place = place(&server.stack, check);
+    let table = "[drill]\ncron = \"0 4 * * 0\"\n[[drill.check]]\nsql = \"select true\"\ndatabase = \"postgres\"\n";
+    let place = place(&server.stack, table);
     let text = fs::read_to_string(place.folder.path().join("lifeboat.toml")).unwrap();
     let url = receiver.url("/told");
     place.configure(&format!("{text}[notify]\nfailure = [\"{url}\"]\n"));
@@ -516,11 +520,11 @@ fn a_scheduled_drill_proves_a_backup_or_says_why_not() {
         .run(&["schedule", "run", "nightly", "--drill"])
         .expect_code(14)
         .says(&["not proven"]);
-    let told: Vec<Value> = receiver.received().iter().map(|one| one.json()).collect();
-    let operations: Vec<&Value> = told
+    let sent: Vec<Value> = receiver.received().iter().map(|one| one.json()).collect();
+    let operations: Vec<&Value> = sent
         .iter()
         .map(|one| &one["summary"]["operation"])
         .collect();
-    assert_eq!(operations, ["drill", "drill"], "{told:?}");
-    assert_eq!(told[1]["summary"]["code"], 14);
+    assert_eq!(operations, ["drill", "drill"], "{sent:?}");
+    assert_eq!(sent[1]["summary"]["code"], 14);
 }
