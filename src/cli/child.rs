@@ -124,6 +124,11 @@ pub(super) async fn run(
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hang_up = listen(SignalKind::hangup())?;
     signals.set_deaf(true);
+    if signals.cancelled().is_cancelled() {
+        // Whoever stopped the run before it came here wants no command either.
+        signals.set_deaf(false);
+        return Err(Error::interrupted());
+    }
     let mut child = match Command::new(program).args(arguments).spawn() {
         Ok(child) => child,
         Err(error) => {

@@ -12,7 +12,7 @@ use crate::operation::prune::PruneRequest;
 use crate::operation::runs;
 use crate::operation::scheduled::{self, Ready, Retention, ScheduledDrill, ScheduledRequest};
 use crate::repository::Location;
-use crate::schedule::{Policies, Schedule, Work};
+use crate::schedule::{Calendar, Policies, Schedule, Work};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -86,10 +86,11 @@ impl Session {
         let state = environment::state_folder()?;
         if let Some(last) = runs::last_of(&state, &schedule.name, work.name()) {
             let was_broken_off = last.code == Kind::Interrupted.exit_code();
-            return Ok(Some(match was_broken_off {
+            let settled = match was_broken_off {
                 true => calendar.before_run(last.started),
                 false => last.started,
-            }));
+            };
+            return Ok(Calendar::believed(settled, environment::now()));
         }
         let Ok((repositories, _)) = self.repositories_of(&schedule.repositories).await else {
             return Ok(None);
@@ -109,6 +110,7 @@ impl Session {
                     })
                     .map(|entry| entry.id.started()),
             };
+            let of_this = of_this.and_then(|at| Calendar::believed(at, environment::now()));
             newest = newest.max(of_this);
         }
         Ok(newest)
@@ -125,7 +127,7 @@ impl Session {
         for schedule in schedules {
             let mut fills = schedule.repositories.is_empty();
             for named in &schedule.repositories {
-                fills |= self.find(named)? == *location;
+                fills |= self.find(named)?.is_same_place(location);
             }
             if fills {
                 filling.push(schedule);

@@ -46,6 +46,19 @@ impl Session {
         Self::read(&self.global, self.signals.clone())
     }
 
+    /// The same, with holds in repositories of its own.
+    pub(super) fn apart(&self) -> Result<Self> {
+        Ok(Self {
+            loaded: self.loaded.clone(),
+            named: self.named.clone(),
+            access: environment::access()?,
+            identities: self.identities.clone(),
+            helper: self.helper.clone(),
+            signals: self.signals.clone(),
+            global: self.global.clone(),
+        })
+    }
+
     fn read(global: &Global, signals: Signals) -> Result<Self> {
         let explicit = match &global.config {
             Some(path) => Some(path.clone()),
@@ -188,11 +201,15 @@ impl Session {
         &self,
         named: &[String],
     ) -> Result<(Vec<Repository>, Vec<(String, Error)>)> {
-        if named.is_empty() {
-            return self.repositories(&[]).await;
+        self.open_all(self.locations_of(named)?, &[]).await
+    }
+
+    /// Where those are.
+    pub(super) fn locations_of(&self, named: &[String]) -> Result<Vec<Location>> {
+        match named.is_empty() {
+            true => self.locations(),
+            false => named.iter().map(|name| self.find(name)).collect(),
         }
-        let locations = named.iter().map(|name| self.find(name));
-        self.open_all(locations.collect::<Result<_>>()?, &[]).await
     }
 
     async fn open_all(

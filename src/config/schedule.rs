@@ -116,7 +116,7 @@ pub fn read(path: &Path) -> Result<Schedule> {
         .map_or(Ok(Tz::UTC), |zone| source.zone(zone))?;
     let calendar = source.calendar(&file.cron, zone)?;
     let calendar = match &file.jitter {
-        Some(jitter) => calendar.with_jitter(source.duration(jitter)?),
+        Some(jitter) => source.jitter(calendar, jitter)?,
         None => calendar,
     };
     let drill = file.drill.map(|drill| {
@@ -177,6 +177,20 @@ impl Source<'_> {
             self.wrong(cron, &format!("not a cron expression: {error}"))
                 .hint("five fields: minute hour day month weekday, such as 0 2 * * *; or @daily")
         })
+    }
+
+    /// Runs that are put off until after the next ones would be lost.
+    fn jitter(&self, calendar: Calendar, jitter: &Spanned<String>) -> Result<Calendar> {
+        let span = self.duration(jitter)?;
+        match calendar.shortest_gap() {
+            Some(gap) if span >= gap => Err(self
+                .wrong(jitter, "the jitter is as long as the time between two runs")
+                .hint(format!(
+                    "it must be below {}",
+                    humantime::format_duration(gap)
+                ))),
+            _ => Ok(calendar.with_jitter(span)),
+        }
     }
 
     fn duration(&self, span: &Spanned<String>) -> Result<Duration> {
@@ -435,6 +449,10 @@ mod tests {
             (
                 "stack = \"a\"\ncron = \"0 2 * * *\"\nrpo = \"26 fortnights\"\n",
                 ":3:7: not a span of time",
+            ),
+            (
+                "stack = \"a\"\ncron = \"@hourly\"\njitter = \"1h\"\n",
+                ":3:10: the jitter is as long as",
             ),
             (
                 "stack = \"a\"\ncron = \"0 2 * * *\"\n[hooks]\npre = [{ run = [] }]\n",

@@ -72,6 +72,11 @@ impl Agenda {
         }
     }
 
+    /// Whether it has this job already.
+    pub(super) fn knows(&self, schedule: &str, work: Work) -> bool {
+        self.jobs.contains_key(&(schedule.to_owned(), work))
+    }
+
     /// The runs whose time has come; each is told once.
     pub(super) fn due(&mut self, now: DateTime<Utc>) -> Vec<Due> {
         let was_set_back = self.seen.is_some_and(|seen| now < seen - SET_BACK);

@@ -1,7 +1,7 @@
 //! What the daemon knows, for whoever asks over HTTP.
 
 use crate::event::{Event, Outcome, RunSummary};
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Work};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -113,14 +113,17 @@ impl Board {
     pub(super) fn load(
         &self,
         schedules: &[Arc<Schedule>],
-        last: impl Fn(&Schedule) -> Option<RunSummary>,
+        last: impl Fn(&Schedule, Work) -> Option<RunSummary>,
     ) {
         let mut state = self.lock();
         let mut known = std::mem::take(&mut state.schedules);
         for schedule in schedules {
             let mut entry = match known.remove(&schedule.name) {
                 Some(entry) => entry,
-                None => ScheduleState::new(schedule, last(schedule)),
+                None => ScheduleState {
+                    last_drill: last(schedule, Work::Drill),
+                    ..ScheduleState::new(schedule, last(schedule, Work::Backup))
+                },
             };
             entry.schedule = Arc::clone(schedule);
             state.schedules.insert(schedule.name.clone(), entry);

@@ -18,7 +18,7 @@ use crate::schedule::{Schedule, Work};
 use agenda::Agenda;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
-use futures_util::future::{FutureExt, LocalBoxFuture};
+use futures_util::future::{FutureExt, LocalBoxFuture, join_all};
 use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -73,10 +73,14 @@ enum Ended {
     Told,
 }
 
+/// What [`World::settled`] says of several jobs.
+type Settled = BTreeMap<(String, Work), Option<DateTime<Utc>>>;
+
 /// The daemon at work.
 struct Daemon<'a, W> {
     world: &'a W,
     board: &'a Board,
+    stop: &'a CancellationToken,
     started: DateTime<Utc>,
     agenda: Agenda,
     /// What is due and waits for another run on its stack.
@@ -95,6 +99,7 @@ pub async fn run<W: World>(world: &W, board: &Board, reload: &Notify, stop: &Can
     let mut daemon = Daemon {
         world,
         board,
+        stop,
         started: world.now(),
         agenda: Agenda::default(),
         queue: VecDeque::new(),
@@ -103,6 +108,7 @@ pub async fn run<W: World>(world: &W, board: &Board, reload: &Notify, stop: &Can
         surveyed: BTreeMap::new(),
         said: None,
     };
+    board.lock().beat = daemon.started;
     let mut force = true;
     while !stop.is_cancelled() {
         daemon.load(force).await;
@@ -130,19 +136,14 @@ impl<W: World> Daemon<'_, W> {
             Ok(Some(schedules)) => {
                 let schedules: Vec<Arc<Schedule>> = schedules.into_iter().map(Arc::new).collect();
                 let world = self.world;
-                let mut settled = BTreeMap::new();
-                for schedule in &schedules {
-                    for work in [Work::Backup, Work::Drill] {
-                        let key = (schedule.name.clone(), work);
-                        settled.insert(key, world.settled(schedule, work).await);
-                    }
-                }
+                let Some(settled) = self.settled(&schedules).await else {
+                    return;
+                };
                 self.agenda.load(&schedules, |schedule, work| {
                     settled.get(&(schedule.name.clone(), work)).copied()?
                 });
-                self.board.load(&schedules, |schedule| {
-                    world.last_run(schedule, Work::Backup)
-                });
+                self.board
+                    .load(&schedules, |schedule, work| world.last_run(schedule, work));
                 self.surveyed.clear();
                 self.said = None;
             }
@@ -155,6 +156,34 @@ impl<W: World> Daemon<'_, W> {
                     self.said = Some(message.clone());
                 }
                 self.board.lock().configuration_error = Some(message);
+            }
+        }
+    }
+
+    /// Up to when the runs of jobs that are new here have had their chance; `None` where the daemon is told to stop
+    /// meanwhile. Repositories may have to be asked, which takes its time: what runs goes on.
+    async fn settled(&mut self, schedules: &[Arc<Schedule>]) -> Option<Settled> {
+        let world = self.world;
+        let jobs = schedules.iter().flat_map(|schedule| {
+            let works = [Work::Backup, Work::Drill].into_iter();
+            works.map(move |work| (schedule, work))
+        });
+        let unknown: Vec<_> = jobs
+            .filter(|(schedule, work)| {
+                schedule.calendar_of(*work).is_some() && !self.agenda.knows(&schedule.name, *work)
+            })
+            .collect();
+        let asked = unknown.into_iter().map(|(schedule, work)| async move {
+            let key = (schedule.name.clone(), work);
+            (key, world.settled(schedule, work).await)
+        });
+        let mut asked = std::pin::pin!(join_all(asked));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                settled = &mut asked => return Some(settled.into_iter().collect()),
+                Some(ended) = self.running.next() => self.take(ended),
             }
         }
     }
@@ -247,9 +276,14 @@ impl<W: World> Daemon<'_, W> {
             }
             self.surveyed.insert(schedule.name.clone(), now);
             let world = self.world;
+            let stop = self.stop.clone();
             let look = async move {
-                let found = world.survey(&schedule).await;
-                Ended::Survey(schedule.name.clone(), found)
+                let survey = stop.run_until_cancelled(world.survey(&schedule));
+                match survey.await {
+                    Some(found) => Ended::Survey(schedule.name.clone(), found),
+                    // Whoever stops does not wait for a store that does not answer.
+                    None => Ended::Told,
+                }
             };
             self.running.push(look.boxed_local());
         }

@@ -4,7 +4,7 @@
 use crate::error::{OrFail, Result};
 use crate::event::RunSummary;
 use crate::stack::encode;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -25,12 +25,7 @@ pub fn record(state: &Path, run: &RunSummary) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let text = serde_json::to_vec_pretty(run).or_fail(failed)?;
     let folder = path.parent().unwrap_or(state);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .or_fail(|| format!("cannot make the folder {}", folder.display()))
-        .map_err(|error| error.hint("LIFEBOAT_STATE_DIR names another place"))?;
+    make_folder(folder)?;
     // Two processes may end runs of one schedule at once: each has a file of its own until the name is taken.
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let written = OpenOptions::new()
@@ -48,6 +43,29 @@ pub fn record(state: &Path, run: &RunSummary) -> Result<()> {
     written.or_fail(failed)
 }
 
+/// The right to run an `operation` of `schedule` from below `state`, for as long as the file is open; `None` where
+/// another process has it.
+///
+/// # Errors
+/// Failed where the folder or the file cannot be written.
+pub fn turn(state: &Path, schedule: &str, operation: &str) -> Result<Option<File>> {
+    let path = file(state, schedule, operation).with_extension("lock");
+    let failed = || format!("cannot lock {}", path.display());
+    make_folder(path.parent().unwrap_or(state))?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .or_fail(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error).or_fail(failed),
+    }
+}
+
 /// How the last backup that `schedule` started ended; `None` where none is known.
 pub fn last(state: &Path, schedule: &str) -> Option<RunSummary> {
     last_of(state, schedule, BACKUP)
@@ -58,6 +76,15 @@ pub fn last_of(state: &Path, schedule: &str, operation: &str) -> Option<RunSumma
     let text = std::fs::read(file(state, schedule, operation)).ok()?;
     let run: RunSummary = serde_json::from_slice(&text).ok()?;
     (run.schedule.as_deref() == Some(schedule) && run.operation == operation).then_some(run)
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .or_fail(|| format!("cannot make the folder {}", folder.display()))
+        .map_err(|error| error.hint("LIFEBOAT_STATE_DIR names another place"))
 }
 
 /// Where a summary is. Names are encoded, since one may hold what no file's name may.
@@ -74,6 +101,18 @@ mod tests {
     use super::*;
     use crate::event::Outcome;
     use chrono::DateTime;
+
+    #[test]
+    fn one_process_has_the_turn() {
+        let state = tempfile::tempdir().unwrap();
+        let turn = |operation| turn(state.path(), "a/b", operation).unwrap();
+        let held = turn("backup");
+        assert!(held.is_some());
+        assert!(turn("backup").is_none());
+        assert!(turn("drill").is_some(), "of its own");
+        drop(held);
+        assert!(turn("backup").is_some());
+    }
 
     fn run(schedule: Option<&str>, operation: &str, outcome: Outcome) -> RunSummary {
         RunSummary {

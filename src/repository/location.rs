@@ -177,6 +177,21 @@ fn from_file_url(rest: &str) -> Result<Location> {
     Ok(Location::directory(OsString::from_vec(bytes)))
 }
 
+impl Location {
+    /// Whether two addresses lead to one repository: of folders, also by way of links, `..` and the present folder.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(one), Self::Directory(another)) => {
+                let real = |path: &std::path::Path| {
+                    std::fs::canonicalize(path).or_else(|_| std::path::absolute(path))
+                };
+                one == another || real(one).ok() == real(another).ok()
+            }
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -190,6 +205,18 @@ impl fmt::Display for Location {
 mod tests {
     use super::*;
     use crate::error::Kind;
+
+    #[test]
+    fn one_folder_is_one_place_however_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let place = |path: &std::path::Path| Location::directory(path);
+        assert!(place(&real).is_same_place(&place(&link)));
+        assert!(place(&real).is_same_place(&place(&real.join("../real"))));
+        assert!(!place(&real).is_same_place(&place(folder.path())));
+    }
 
     #[test]
     fn paths_and_file_addresses_are_directories() {

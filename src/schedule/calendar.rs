@@ -101,6 +101,21 @@ impl Calendar {
         self.jitter
     }
 
+    /// The shortest time between two of its next runs, as far as the first hundred of 2026 show.
+    pub fn shortest_gap(&self) -> Option<Duration> {
+        let mut at = DateTime::from_timestamp(1_767_225_600, 0)?;
+        let mut gaps = Vec::new();
+        let mut last = None;
+        for _ in 0..100 {
+            let Some(next) = self.next_after(at) else {
+                break;
+            };
+            gaps.extend(last.and_then(|last: DateTime<Utc>| (next - last).to_std().ok()));
+            (at, last) = (next, Some(next));
+        }
+        gaps.into_iter().min()
+    }
+
     /// The first time after `now`, without jitter; `None` where there is none.
     pub fn next_after(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.find(now, Direction::Forward)

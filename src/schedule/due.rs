@@ -75,6 +75,12 @@ impl Calendar {
         at - TimeDelta::seconds(1)
     }
 
+    /// What counts as settled at `now` where somebody's record says `settled`: nothing where that lies in the future,
+    /// since a clock was wrong when it was written.
+    pub fn believed(settled: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        (settled <= now + SET_BACK).then_some(settled)
+    }
+
     /// When the next run begins, jitter included; `None` where there is none.
     pub fn next_begin(&self, name: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let last = self.last_before(now).map(|at| self.begins(name, at));
@@ -140,7 +146,10 @@ mod tests {
             due(Some("2026-11-22T02:00:01Z"), "2026-11-22T02:00:00Z"),
             None
         );
-        // By two days: not now; whoever keeps the time forgets what was settled.
+        // By two days: not now; whoever keeps the time does not believe it.
+        let (then, now) = (at("2026-11-24T02:00:01Z"), at("2026-11-22T09:00:00Z"));
+        assert_eq!(Calendar::believed(then, now), None);
+        assert_eq!(Calendar::believed(now, then), Some(now));
         assert_eq!(
             due(Some("2026-11-24T02:00:01Z"), "2026-11-22T09:00:00Z"),
             None

@@ -48,7 +48,8 @@ pub fn systemd(schedule: &Schedule, work: Work, invocation: &Invocation) -> Resu
     }
     let suffix = match work {
         Work::Backup => "",
-        Work::Drill => "-drill",
+        // No name of a schedule holds a dot here.
+        Work::Drill => ".drill",
     };
     let name = format!("lifeboat-{}{suffix}", unit_name(&schedule.name));
     let description = one_line(&format!(

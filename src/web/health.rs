@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// How long the daemon may not have looked at its agenda before it is taken for stuck.
-const STUCK: TimeDelta = TimeDelta::minutes(2);
+const STUCK: TimeDelta = TimeDelta::minutes(5);
 
 /// `status` is `ok` or `error`; `info` has what is up, `error` what is down, `details` both.
 #[derive(Debug, Serialize)]

@@ -8,6 +8,7 @@ use crate::cli::session::Session;
 use crate::daemon::{self, Board, Due, RepositoryState, World};
 use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer, RunSummary};
+use crate::manifest::Commit;
 use crate::operation::runs;
 use crate::repository::Repository;
 use crate::schedule::{Schedule, Work};
@@ -213,7 +214,8 @@ impl World for Machine<'_> {
         async move {
             // Of its own: what it holds in repositories is let go of at its end, and others' is not.
             let session = self.session();
-            let session = session.again().map_or(session, Arc::new);
+            let own = session.again().or_else(|_| session.apart());
+            let session = own.map_or(session, Arc::new);
             let observer = Watched {
                 stack: &due.schedule.stack,
                 board: &self.board,
@@ -238,7 +240,7 @@ impl World for Machine<'_> {
                 Ok((opened, unreachable)) => {
                     let mut states = Vec::new();
                     for repository in &opened {
-                        states.push(look(repository, &schedule.stack).await);
+                        states.push(look(repository, schedule).await);
                     }
                     let left_out = unreachable
                         .into_iter()
@@ -246,11 +248,13 @@ impl World for Machine<'_> {
                     states.extend(left_out);
                     states
                 }
-                Err(error) => schedule
-                    .repositories
-                    .iter()
-                    .map(|name| out_of_reach(name, &error))
-                    .collect(),
+                Err(error) => {
+                    let locations = session.locations_of(&schedule.repositories);
+                    let locations = locations.unwrap_or_default().into_iter();
+                    locations
+                        .map(|location| out_of_reach(&location.to_string(), &error))
+                        .collect()
+                }
             }
         }
         .boxed_local()
@@ -266,17 +270,21 @@ impl World for Machine<'_> {
 }
 
 /// What a repository holds of a stack.
-async fn look(repository: &Repository, stack: &str) -> RepositoryState {
+async fn look(repository: &Repository, schedule: &Schedule) -> RepositoryState {
     let address = repository.location().to_string();
-    let entries = match repository.list(stack).await {
+    let entries = match repository.list(&schedule.stack).await {
         Ok(entries) => entries,
         Err(error) => return out_of_reach(&address, &error),
     };
     let commits = || entries.iter().filter_map(|entry| entry.commit.as_ref());
+    // A schedule of a part of the stack is in time where that part is there.
+    let is_whole = |commit: &Commit| {
+        commit.only.is_empty() || (!schedule.only.is_empty() && commit.trigger == schedule.name)
+    };
     RepositoryState {
         repository: address,
         newest: commits()
-            .filter(|commit| commit.complete && commit.only.is_empty())
+            .filter(|commit| commit.complete && is_whole(commit))
             .map(|commit| commit.started)
             .max(),
         proven: entries

@@ -5,7 +5,7 @@ use crate::cli::args::{Backup, Global, Guard};
 use crate::cli::child::{self, Ended, NotRun};
 use crate::cli::output::Output;
 use crate::cli::session::Session;
-use crate::error::{Error, OrFail, Result};
+use crate::error::{Error, Kind, OrFail, Result};
 use crate::event::{Event, Observer};
 use crate::operation::Context;
 use crate::operation::guard::{Guarded, TRIGGER, WayBack, back_up};
@@ -99,6 +99,9 @@ async fn prepare(
     };
     backup::report(&finished, false, output)?;
     if let Err(error) = back.check(&context, output).await {
+        if error.kind() == Kind::Interrupted {
+            return Err(error);
+        }
         let backup = back.reference();
         let error = error.while_doing(format!(
             "the backup {backup} is there, and could not be put back in place as things are"

@@ -9,6 +9,7 @@ use crate::cli::schedules::last_run;
 use crate::cli::session::Session;
 use crate::error::{Error, OrFail, Result};
 use crate::event::{Event, Observer, Outcome, RunSummary};
+use crate::operation::runs;
 use crate::schedule::{Invocation, Schedule, Work, crontab, systemd};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -150,7 +151,24 @@ async fn run_now(session: &Session, arguments: &ScheduleRun, output: &Output) ->
         Error::usage(format!("the schedule {} has no [drill]", schedule.name))
             .hint("lifeboat drill proves a backup without a schedule")
     })?;
+    // Held to the end: timers come again while a run is at work.
+    let mut turn = None;
     if arguments.if_due {
+        let state = environment::state_folder()?;
+        turn = runs::turn(&state, &schedule.name, work.name())?;
+        if turn.is_none() {
+            let text = format!(
+                "nothing to do: the {} of {} is at work",
+                work.name(),
+                schedule.name
+            );
+            output.result(
+                "schedule_run",
+                &json!({ "due": false, "running": true }),
+                &text,
+            );
+            return Ok(ExitCode::SUCCESS);
+        }
         let now = environment::now();
         let settled = session.settled(&schedule, work).await?;
         let Some(due) = calendar.due(&schedule.name, settled, now) else {
@@ -184,6 +202,7 @@ async fn run_now(session: &Session, arguments: &ScheduleRun, output: &Output) ->
             session.run_schedule(&schedule, Some(wait), output).await
         }
     };
+    drop(turn);
     report(&summary, output);
     Ok(ExitCode::from(summary.code))
 }

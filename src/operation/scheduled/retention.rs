@@ -5,9 +5,16 @@ use crate::error::{Kind, Result};
 use crate::event::{Event, Observer, Outcome, RunSummary};
 use crate::operation::Context;
 use crate::operation::fan_out::again;
-use crate::operation::prune::PruneRequest;
+use crate::operation::prune::{PruneReport, PruneRequest, prune as prune_one};
 use crate::schedule::Schedule;
 use chrono::{DateTime, Utc};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a prune waits for a repository that is in use; after that nobody would notice that it never happens.
+const PATIENCE: Duration = Duration::from_mins(30);
+/// How often it looks again.
+const POLL: Duration = Duration::from_secs(5);
 
 /// What is to be pruned after a run.
 #[derive(Debug)]
@@ -23,8 +30,7 @@ pub struct Retention<'a> {
 }
 
 /// Removes what no schedule keeps any more, and asks nobody. The summary, also said to the observer, is of a prune that
-/// failed, or of the first that succeeded after one: others are no news. One that finds a repository in use leaves it
-/// to the next run.
+/// failed, or of the first that succeeded after one: others are no news.
 pub async fn prune(
     retention: Retention<'_>,
     clock: fn() -> DateTime<Utc>,
@@ -48,6 +54,27 @@ pub async fn prune(
     Some(summary)
 }
 
+/// Prunes a repository as soon as nobody uses it: other stacks may write to it for a while.
+async fn patiently(
+    context: &Context,
+    request: &PruneRequest,
+    observer: &dyn Observer,
+) -> Result<PruneReport> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match prune_one(context, request, observer).await {
+            Err(error) if error.kind() == Kind::Busy && Instant::now() < until => {
+                let pause = async {
+                    tokio::time::sleep(POLL).await;
+                    Ok(())
+                };
+                context.unless_cancelled(pause).await?;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Prunes each repository; one that fails does not keep the others from it.
 async fn prune_all(retention: &Retention<'_>, observer: &dyn Observer) -> Result<()> {
     let requests = match &retention.requests {
@@ -57,17 +84,12 @@ async fn prune_all(retention: &Retention<'_>, observer: &dyn Observer) -> Result
     let mut failed = None;
     for request in requests {
         let location = request.repository.location();
-        match crate::operation::prune::prune(&retention.context, request, observer).await {
+        match patiently(&retention.context, request, observer).await {
             Ok(report) => observer.observe(&Event::Detail {
                 message: format!(
                     "retention in {location}: {} removed, {} kept",
                     report.removed.len(),
                     report.kept
-                ),
-            }),
-            Err(error) if error.kind() == Kind::Busy => observer.observe(&Event::Warning {
-                message: format!(
-                    "{location} is in use: what is kept there is decided after the next run"
                 ),
             }),
             Err(error) => {
