@@ -3,12 +3,10 @@
 use crate::cli::environment::{connect_options, now};
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::{DEFAULT_REPOSITORY, Session};
-use crate::config::{read_schedule, schedule_files};
 use crate::docker::connect::connect;
 use crate::error::{Kind, Result};
 use crate::operation::doctor::{Check, DoctorRequest, Outcome, doctor};
 use serde_json::json;
-use std::path::Path;
 use std::process::ExitCode;
 
 pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> {
@@ -59,14 +57,9 @@ pub(super) async fn run(session: &Session, output: &Output) -> Result<ExitCode> 
 /// The schedule files beside the configuration.
 fn schedules(session: &Session) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    let beside = session.loaded.path.as_deref().and_then(Path::parent);
-    let folder = beside.unwrap_or(Path::new(".")).join("schedules");
-    for path in schedule_files(&folder)? {
-        let subject = format!(
-            "schedule {}",
-            path.file_stem().unwrap_or_default().to_string_lossy()
-        );
-        let (outcome, message, hint) = match read_schedule(&path) {
+    for (name, read) in session.schedules()? {
+        let subject = format!("schedule {name}");
+        let (outcome, message, hint) = match read {
             Ok(schedule) => {
                 let calendar = &schedule.calendar;
                 let next = calendar

@@ -54,12 +54,11 @@ pub(super) async fn run(session: &Session, arguments: Drill, output: &Output) ->
 
 /// The checks of the schedules that are named, else of all that are the stack's.
 fn checks(session: &Session, named: &[String], stack: &str) -> Result<Vec<DrillCheck>> {
-    let beside = session.loaded.path.as_deref().and_then(Path::parent);
-    let folder = beside.unwrap_or(Path::new(".")).join("schedules");
+    let folder = session.schedules_folder();
     let mut schedules = Vec::new();
     if named.is_empty() {
-        for path in schedule_files(&folder)? {
-            let schedule = read_schedule(&path)?;
+        for (_, read) in session.schedules()? {
+            let schedule = read?;
             schedules.extend((schedule.stack == stack).then_some(schedule));
         }
     }

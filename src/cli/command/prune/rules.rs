@@ -4,7 +4,6 @@ use crate::cli::args::{Keep, Prune};
 use crate::cli::environment::zone;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
-use crate::config::{read_schedule, schedule_files};
 use crate::error::{Error, Result, nearest};
 use crate::event::{Event, Observer};
 use crate::repository::Location;
@@ -38,9 +37,9 @@ pub(super) fn policies(
         .hint("add --keep-daily 7 or another rule"));
     }
     let folder = session.schedules_folder();
-    let schedules = schedule_files(&folder)?
-        .iter()
-        .map(|path| read_schedule(path))
+    let read = session.schedules()?.into_iter();
+    let schedules = read
+        .map(|(_, schedule)| schedule)
         .collect::<Result<Vec<Schedule>>>()?;
     if let Some(name) = &arguments.schedule {
         let chosen = one(&schedules, name, arguments.stack.as_deref(), &folder)?;

@@ -7,7 +7,6 @@ use crate::cli::args::Status as Arguments;
 use crate::cli::environment::{connect_options, variable};
 use crate::cli::output::Output;
 use crate::cli::session::{DEFAULT_REPOSITORY, Session};
-use crate::config::{read_schedule, schedule_files};
 use crate::docker::connect::connect;
 use crate::error::{Error, Kind, Result};
 use crate::operation::Context;
@@ -19,7 +18,6 @@ use futures_util::future::join_all;
 use screen::Screen;
 use serde_json::{Value, json};
 use std::io::IsTerminal;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -180,11 +178,9 @@ fn schedules(
     stack: Option<&str>,
     before: &mut Vec<Problem>,
 ) -> Result<Vec<PlannedSchedule>> {
-    let beside = session.loaded.path.as_deref().and_then(Path::parent);
-    let folder = beside.unwrap_or(Path::new(".")).join("schedules");
     let mut schedules = Vec::new();
-    for path in schedule_files(&folder)? {
-        let read = read_schedule(&path).and_then(|schedule| {
+    for (name, read) in session.schedules()? {
+        let read = read.and_then(|schedule| {
             Ok(PlannedSchedule {
                 repositories: addresses(session, &schedule.repositories)?,
                 schedule,
@@ -193,10 +189,7 @@ fn schedules(
         match read {
             Ok(one) if stack.is_none_or(|stack| one.schedule.stack == stack) => schedules.push(one),
             Ok(_) => {}
-            Err(error) => {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                before.push(Problem::unknown(&format!("schedule {name}"), &error));
-            }
+            Err(error) => before.push(Problem::unknown(&format!("schedule {name}"), &error)),
         }
     }
     Ok(schedules)
@@ -204,13 +197,7 @@ fn schedules(
 
 /// The repositories of a schedule that are looked at. Where some are named on the command line, only those are.
 fn addresses(session: &Session, repositories: &[String]) -> Result<Vec<String>> {
-    let locations = match repositories {
-        [] => session.locations()?,
-        some => some
-            .iter()
-            .map(|named| session.find(named))
-            .collect::<Result<_>>()?,
-    };
+    let locations = session.locations_of(repositories)?;
     let named = session.named.iter().map(|named| session.find(named));
     let named = named.collect::<Result<Vec<Location>>>()?;
     Ok(locations
