@@ -141,7 +141,9 @@ volumes: {pg: {}, cache: {}, files: {}}
             .env("LIFEBOAT_REPOSITORY", self.folder.path().join("repository"))
             .stdin(Stdio::null());
         let ran = ran(command.output().unwrap());
-        let refused = self.gate.refused();
+        let mut refused = self.gate.refused();
+        // What other tests' killed drills have left may be met here: nobody has to be allowed to remove it.
+        refused.retain(|request| !request.contains(" /volumes/lifeboat-throwaway-"));
         assert!(
             refused.is_empty(),
             "{letter}, lifeboat {}: {refused:?} is not in {DOCUMENT}\n{}",
