@@ -3,6 +3,7 @@
 use super::Context;
 use super::capture::Run;
 use super::fan_out::{Lanes, Stored, again};
+use super::homes;
 use super::hooks::{Around, presentable};
 use super::inventory::{Inventory, Planned, inventory};
 use super::journal::Journal;
@@ -170,7 +171,8 @@ pub(super) async fn under_lock(
         stack: stack.name.clone(),
     });
     let previous = previous_sizes(request.repositories.first(), &stack.name).await;
-    let stack_json = context.engine()?.describe(stack).await?;
+    let mut stack_json = context.engine()?.describe(stack).await?;
+    homes::describe(&mut stack_json, claim.services, &planned);
     let lanes = Lanes::begin(&request.repositories, &stack.name, id).await?;
     let hidden = lanes
         .protection()

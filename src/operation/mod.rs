@@ -4,6 +4,7 @@
 //! builds a [`plan::Plan`], which `--dry-run` prints and one executor runs and journals.
 
 pub mod backup;
+mod bases;
 mod capture;
 pub mod catalog;
 pub mod context;
@@ -16,11 +17,13 @@ mod fan_out;
 mod first_backup;
 pub mod guard;
 pub mod helpers;
+mod homes;
 pub mod hooks;
 mod inventory;
 pub mod journal;
 mod load;
 mod lock;
+mod new_cluster;
 mod plain;
 pub mod plan;
 pub mod prune;

@@ -44,6 +44,27 @@ const UNSAFE: [&str; 10] = [
     "listen_addresses=127.0.0.1",
 ];
 
+/// Settings for a cluster that is to be kept: nothing but what keeps it to itself.
+const SAFE: [&str; 2] = ["listen_addresses=127.0.0.1", "autovacuum=off"];
+
+/// With how much care a PostgreSQL server writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// As fast as it can: a crash loses all of it.
+    Unsafe,
+    /// As a server of anybody's does.
+    Safe,
+}
+
+/// Where a cluster lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ClusterHome {
+    /// The volume, and where it is mounted.
+    pub data: Bound,
+    /// The data folder, a path in the container; `None` for the image's own.
+    pub folder: Option<String>,
+}
+
 /// The throwaway servers and volumes of one run. [`end`](Self::end) them, however the run ends.
 pub(super) struct Throwaways<'a> {
     pub context: &'a Context,
@@ -58,7 +79,8 @@ impl Throwaways<'_> {
         self.context.engine()?.throwaway_volume(&owner).await
     }
 
-    /// An empty PostgreSQL cluster whose superuser has this name, and a server that accepts connections.
+    /// An empty PostgreSQL cluster on a volume of its own, whose superuser has this name, and a server that accepts
+    /// connections.
     pub(super) async fn postgres(
         &self,
         service: &str,
@@ -66,29 +88,53 @@ impl Throwaways<'_> {
         superuser: &str,
         limits: Limits,
     ) -> Result<(Server, Capability)> {
-        let data = image.env.get("PGDATA").map_or(PGDATA, String::as_str);
-        let mut command = vec!["postgres".to_owned()];
+        let folder = image.env.get("PGDATA").map_or(PGDATA, String::as_str);
+        let home = ClusterHome {
+            data: Bound {
+                source: self.volume().await?.name,
+                destination: image.volume_for(folder),
+            },
+            folder: None,
+        };
+        self.postgres_at(service, image, superuser, limits, &home, Care::Unsafe)
+            .await
+    }
+
+    /// A server on the cluster at `home`, which is made where there is none yet.
+    pub(super) async fn postgres_at(
+        &self,
+        service: &str,
+        image: &LocalImage,
+        superuser: &str,
+        limits: Limits,
+        home: &ClusterHome,
+        care: Care,
+    ) -> Result<(Server, Capability)> {
         let buffers = (limits.memory / (8 << 20)).clamp(32, 1024);
-        for setting in UNSAFE
+        let settings = match care {
+            Care::Unsafe => &UNSAFE[..],
+            Care::Safe => &SAFE[..],
+        };
+        let mut command = vec!["postgres".to_owned()];
+        for setting in settings
             .iter()
             .map(ToString::to_string)
             .chain([format!("shared_buffers={buffers}MB")])
         {
             command.extend(["-c".to_owned(), setting]);
         }
+        let mut environment = vec![
+            format!("POSTGRES_USER={superuser}"),
+            format!("POSTGRES_PASSWORD={}", password()?),
+            // Else the entrypoint would make one with the superuser's name.
+            "POSTGRES_DB=postgres".to_owned(),
+        ];
+        environment.extend(home.folder.iter().map(|folder| format!("PGDATA={folder}")));
         let options = ThrowawayOptions {
             image: image.id.clone(),
             command,
-            environment: vec![
-                format!("POSTGRES_USER={superuser}"),
-                format!("POSTGRES_PASSWORD={}", password()?),
-                // Else the entrypoint would make one with the superuser's name.
-                "POSTGRES_DB=postgres".to_owned(),
-            ],
-            data: Bound {
-                source: self.volume().await?.name,
-                destination: image.volume_for(data),
-            },
+            environment,
+            data: home.data.clone(),
             limits,
         };
         let made = self.start(service, image, &options).await?;
@@ -100,7 +146,7 @@ impl Throwaways<'_> {
         Ok((server, capability))
     }
 
-    /// A Redis or Valkey server that has loaded a snapshot.
+    /// A Redis or Valkey server on a volume of its own that has loaded a snapshot.
     pub(super) async fn redis(
         &self,
         service: &str,
@@ -109,28 +155,33 @@ impl Throwaways<'_> {
         backup: &Backup,
         artifact: &Artifact,
     ) -> Result<redis::Server> {
-        let folder = match image.folder.as_str() {
-            "" | "/" => image.volumes.first().map_or(REDIS_DATA, String::as_str),
-            folder => folder,
-        };
-        let layout = Layout {
-            dir: folder.to_owned(),
-            dbfilename: "dump.rdb".to_owned(),
-            appendonly: false,
-            appenddirname: None,
-            appendfilename: "appendonly.aof".to_owned(),
-        };
+        let layout = usual_layout(image);
         let data = Bound {
             source: self.volume().await?.name,
-            destination: image.volume_for(folder),
+            destination: image.volume_for(&layout.dir),
         };
-        self.lay_out(service, image, &data, &layout, backup, artifact)
+        self.redis_at(service, image, limits, (&data, &layout), backup, artifact)
+            .await
+    }
+
+    /// A server that has loaded a snapshot, which is written into an empty volume or folder before, as the server of
+    /// that layout will read it.
+    pub(super) async fn redis_at(
+        &self,
+        service: &str,
+        image: &LocalImage,
+        limits: Limits,
+        (data, layout): (&Bound, &Layout),
+        backup: &Backup,
+        artifact: &Artifact,
+    ) -> Result<redis::Server> {
+        self.lay_out(service, image, data, layout, backup, artifact)
             .await?;
         let options = ThrowawayOptions {
             image: image.id.clone(),
-            command: redis_command(image, &layout),
+            command: redis_command(image, layout),
             environment: Vec::new(),
-            data,
+            data: data.clone(),
             limits,
         };
         let made = self.start(service, image, &options).await?;
@@ -233,6 +284,21 @@ pub(super) async fn limits(
     Ok((whole, known.collect()))
 }
 
+/// Where a server of the image has its data, unless it is told otherwise.
+pub(super) fn usual_layout(image: &LocalImage) -> Layout {
+    let folder = match image.folder.as_str() {
+        "" | "/" => image.volumes.first().map_or(REDIS_DATA, String::as_str),
+        folder => folder,
+    };
+    Layout {
+        dir: folder.to_owned(),
+        dbfilename: "dump.rdb".to_owned(),
+        appendonly: false,
+        appenddirname: None,
+        appendfilename: "appendonly.aof".to_owned(),
+    }
+}
+
 /// The arguments of the image's entrypoint: the server's own name with what is needed; none where the image starts
 /// something else.
 fn redis_command(image: &LocalImage, layout: &Layout) -> Vec<String> {
@@ -243,18 +309,23 @@ fn redis_command(image: &LocalImage, layout: &Layout) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let words = [
+    let mut words = vec![
         program.as_str(),
         "--dir",
         &layout.dir,
         "--dbfilename",
         &layout.dbfilename,
         "--appendonly",
-        "no",
+        if layout.appendonly { "yes" } else { "no" },
         "--save",
         "",
     ];
-    words.map(str::to_owned).into()
+    if layout.appendonly {
+        words.extend(["--appendfilename", &layout.appendfilename]);
+        let folder = layout.appenddirname.iter();
+        words.extend(folder.flat_map(|folder| ["--appenddirname", folder.as_str()]));
+    }
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// A service as it would be described, of which there is no container yet.

@@ -222,19 +222,28 @@ fn is_below(inner: &str, outer: &str) -> bool {
 
 /// The mount that holds a database's data: the innermost one around its data folder.
 fn data_mount(source: &SourceService) -> Option<&Mount> {
-    let service = &source.service;
-    let folders = match source.kind {
-        SourceKind::Postgres => postgres::data_folders(service),
-        SourceKind::Redis => redis::data_folders(service),
+    let folders = data_folders(source);
+    folders
+        .iter()
+        .find_map(|folder| mount_around(&source.service, folder))
+}
+
+/// Where a server has its data, as far as its container's description tells: folders in the container.
+pub(super) fn data_folders(source: &SourceService) -> Vec<String> {
+    match source.kind {
+        SourceKind::Postgres => postgres::data_folders(&source.service),
+        SourceKind::Redis => redis::data_folders(&source.service),
         SourceKind::Volume => Vec::new(),
-    };
-    folders.iter().find_map(|folder| {
-        service
-            .mounts
-            .iter()
-            .filter(|mount| is_below(folder, &mount.destination))
-            .max_by_key(|mount| mount.destination.len())
-    })
+    }
+}
+
+/// The innermost mount around a folder in a container.
+pub(super) fn mount_around<'s>(service: &'s Service, folder: &str) -> Option<&'s Mount> {
+    service
+        .mounts
+        .iter()
+        .filter(|mount| is_below(folder, &mount.destination))
+        .max_by_key(|mount| mount.destination.len())
 }
 
 #[cfg(test)]

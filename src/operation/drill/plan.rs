@@ -2,15 +2,13 @@
 
 use super::questions::target;
 use super::{DrillRequest, ImageUsed};
-use crate::docker::local_image::LocalImage;
-use crate::docker::throwaway::Limits;
-use crate::error::{Error, Result, nearest};
-use crate::manifest::{Artifact, BackupId, Facts};
+use crate::error::{Error, Result};
+use crate::manifest::{BackupId, Facts};
 use crate::operation::Context;
+use crate::operation::bases::{Basis, Images};
 use crate::operation::plan::Plan;
 use crate::operation::restore_plan::Incoming;
 use crate::operation::step::Step;
-use crate::operation::throwaway::limits;
 use crate::repository::Backup;
 use crate::source::postgres::{database_facts, derived_name};
 use crate::stack::{ArtifactName, SourceKind};
@@ -19,15 +17,6 @@ use std::collections::BTreeMap;
 
 /// The database that every new cluster has.
 const FIRST_DATABASE: &str = "postgres";
-
-/// What a server is started from.
-#[derive(Debug, Clone)]
-pub(super) struct Basis {
-    pub image: LocalImage,
-    /// Whether it is the very image that the backup was made from.
-    pub exact: bool,
-    pub limits: Limits,
-}
 
 /// A plan, and what its steps refer to.
 pub(super) struct Planned {
@@ -62,7 +51,13 @@ pub(super) struct Planner<'a> {
 
 impl Planner<'_> {
     pub(super) async fn make(&self) -> Result<Planned> {
-        let bases = self.bases().await?;
+        let images = Images {
+            context: self.context,
+            artifacts: &self.backup.manifest().artifacts,
+            described: self.described,
+            given: &self.request.images,
+        };
+        let bases = images.find().await?.whole()?;
         let incoming = self.incoming()?;
         let artifacts = &self.backup.manifest().artifacts;
         let mut steps: Vec<Step> = artifacts
@@ -180,101 +175,6 @@ impl Planner<'_> {
             });
         }
         Ok(incoming)
-    }
-
-    /// What each service's server is started from. All images that are missing are said at once.
-    async fn bases(&self) -> Result<BTreeMap<String, Basis>> {
-        let (whole, known) = limits(self.context, self.described).await?;
-        let (mut bases, mut missing) = (BTreeMap::new(), Vec::new());
-        for artifact in &self.backup.manifest().artifacts {
-            let Some(service) = artifact.name.service() else {
-                continue;
-            };
-            if bases.contains_key(service) {
-                continue;
-            }
-            match self.image(service, artifact).await? {
-                Some((image, exact)) => {
-                    let limits = known.get(service).copied().unwrap_or(whole);
-                    let made = Basis {
-                        image,
-                        exact,
-                        limits,
-                    };
-                    bases.insert(service.to_owned(), made);
-                }
-                None => missing.push((service.to_owned(), self.wanted(service, artifact))),
-            }
-        }
-        self.refuse_unknown_services(&bases, &missing)?;
-        missing.dedup();
-        let Some((service, image)) = missing.first() else {
-            return Ok(bases);
-        };
-        let all: Vec<String> = missing
-            .iter()
-            .map(|(service, image)| format!("{image} of service {service}"))
-            .collect();
-        Err(Error::failed(format!(
-            "the engine does not have the image {}",
-            all.join(", nor ")
-        ))
-        .hint(format!(
-            "docker pull {image}; or give another one: --image {service}=IMAGE"
-        )))
-    }
-
-    /// The image for a service, and whether it is the backup's own; `None` where the engine has none.
-    async fn image(
-        &self,
-        service: &str,
-        artifact: &Artifact,
-    ) -> Result<Option<(LocalImage, bool)>> {
-        let engine = self.context.engine()?;
-        if let Some(given) = self.request.images.get(service) {
-            let exact = |image: &LocalImage| image.id == artifact.image_digest;
-            let image = engine.local_image(given).await?;
-            return Ok(image.map(|image| {
-                let exact = exact(&image);
-                (image, exact)
-            }));
-        }
-        if let Some(image) = engine.local_image(&artifact.image_digest).await? {
-            // By its own name it can be recognised; what was found is what counts.
-            let name = artifact.image.clone();
-            return Ok(Some((LocalImage { name, ..image }, true)));
-        }
-        let image = engine.local_image(&artifact.image).await?;
-        Ok(image.map(|image| (image, false)))
-    }
-
-    fn wanted(&self, service: &str, artifact: &Artifact) -> String {
-        let given = self.request.images.get(service);
-        given.unwrap_or(&artifact.image).clone()
-    }
-
-    fn refuse_unknown_services(
-        &self,
-        bases: &BTreeMap<String, Basis>,
-        missing: &[(String, String)],
-    ) -> Result<()> {
-        let known = || {
-            let missing = missing.iter().map(|(service, _)| service.as_str());
-            bases.keys().map(String::as_str).chain(missing)
-        };
-        for service in self.request.images.keys() {
-            if known().all(|name| name != service) {
-                let near = nearest(service, known()).join(" or ");
-                return Err(Error::usage(format!(
-                    "the backup has no service {service:?} to give an image to"
-                ))
-                .hint(match near.is_empty() {
-                    true => format!("it has {}", known().collect::<Vec<_>>().join(", ")),
-                    false => format!("did you mean {near}?"),
-                }));
-            }
-        }
-        Ok(())
     }
 }
 

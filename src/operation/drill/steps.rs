@@ -2,20 +2,19 @@
 
 use super::questions::is_yes;
 use super::report::{CheckResult, Counted};
-use super::work::{Work, globals};
+use super::work::Work;
 use super::{compare, is_answer};
 use crate::docker::helper::Place;
 use crate::error::{Error, Result};
 use crate::operation::load::Loading;
-use crate::operation::plain::globals_script;
+use crate::operation::new_cluster::{NewCluster, globals};
 use crate::operation::step::Step;
 use crate::operation::trees::tree_difference;
 use crate::schedule::DrillCheck;
-use crate::source::postgres::{self, Role, ScriptRoles};
+use crate::source::postgres::{self, Role};
 use crate::source::redis;
 use crate::source::volume::{VolumeFacts, volume_facts};
 use crate::stack::ArtifactName;
-use std::collections::BTreeSet;
 
 /// How many characters of an answer are told.
 const LONGEST_ANSWER: usize = 100;
@@ -81,67 +80,34 @@ impl Work<'_> {
     }
 
     async fn start_postgres(&mut self, service: &str) -> Result<()> {
-        let mut superuser = "postgres".to_owned();
-        if let Ok(artifact) = self.artifact(&globals(service)) {
-            let script = globals_script(self.backup, artifact).await?;
-            let roles = ScriptRoles::of(&script);
-            let first = self.incoming.iter().find_map(|one| {
-                let name = &one.artifact.name;
-                let is_first =
-                    matches!(name, ArtifactName::Database { database, .. } if database == "postgres");
-                let properties = one.facts.properties.as_ref();
-                (is_first && name.service() == Some(service))
-                    .then(|| properties.map(|properties| properties.owner.as_str()))?
-            });
-            if let Some(name) = roles.first_superuser(first) {
-                name.clone_into(&mut superuser);
-            }
-            self.roles.insert(service.to_owned(), (script, roles));
-        }
+        let cluster = NewCluster::of(self.backup, &self.incoming, service).await?;
         let basis = self.basis(service)?;
-        let starting = self
-            .throwaways
-            .postgres(service, &basis.image, &superuser, basis.limits);
+        let starting =
+            self.throwaways
+                .postgres(service, &basis.image, &cluster.superuser, basis.limits);
         let server = starting.await?;
         self.servers.insert(service.to_owned(), server);
+        self.clusters.insert(service.to_owned(), cluster);
         Ok(())
     }
 
-    /// All of the backup's roles; where it has none, such as can do nothing in the place of those that are needed.
     async fn create_roles(&mut self, service: &str) -> Result<()> {
         let (server, _) = self.server(&globals(service))?;
-        let session = server.maintenance(&[]).await?;
-        let Some((script, roles)) = self.roles.get(service) else {
-            let of_service = self
-                .incoming
-                .iter()
-                .filter(|one| one.artifact.name.service() == Some(service));
-            let wanted: BTreeSet<String> = of_service
-                .filter_map(|one| one.facts.properties.as_ref())
-                .flat_map(|properties| properties.roles().map(str::to_owned))
-                .collect();
-            let made = server.make_placeholders(&session, &wanted).await?;
-            if !made.is_empty() {
-                self.report.notes.push(format!(
-                    "the backup has no roles of service {service}: a restore needs a server that has them; for the drill, \
-                     roles that can do nothing stood in for {}",
-                    made.join(", ")
-                ));
-            }
-            return Ok(());
-        };
-        let replay = server.replay_globals(&session, script, None).await?;
-        let missing = server.missing_roles(&session, &roles.all).await?;
-        if !missing.is_empty() {
-            return Err(Error::failed(format!(
-                "the roles {} were not made",
-                missing.join(", ")
-            )));
+        let cluster = self.clusters.get(service);
+        let cluster = cluster
+            .ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))?;
+        let made = cluster.create_roles(server).await?;
+        if !made.placeholders.is_empty() {
+            self.report.notes.push(format!(
+                "the backup has no roles of service {service}: a restore needs a server that has them; for the drill, \
+                 roles that can do nothing stood in for {}",
+                made.placeholders.join(", ")
+            ));
         }
-        let count = u64::try_from(roles.all.len()).unwrap_or(u64::MAX);
+        let count = u64::try_from(made.count).unwrap_or(u64::MAX);
         if let Some(result) = self.result(&globals(service)) {
             result.compared.push(Counted::new("roles", count));
-            result.not_compared.extend(replay.skipped);
+            result.not_compared.extend(made.skipped);
         }
         Ok(())
     }

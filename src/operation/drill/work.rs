@@ -1,21 +1,23 @@
 //! A drill at work: step by step, each timed. Where one fails, the others go on: whoever asks wants to know all that
 //! is wrong.
 
-use super::plan::{Basis, Planned};
+use super::plan::Planned;
 use super::report::{DrillReport, Timed};
 use super::{DrillRequest, compare, is_answer};
 use crate::docker::helper::Place;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::manifest::{Artifact, Facts};
+use crate::operation::bases::Basis;
 use crate::operation::journal::Journal;
+use crate::operation::new_cluster::{NewCluster, globals};
 use crate::operation::restore_plan::{Incoming, Servers};
 use crate::operation::step::Step;
 use crate::operation::throwaway::Throwaways;
 use crate::operation::trees::Trees;
 use crate::repository::Backup;
 use crate::source::Capability;
-use crate::source::postgres::{ScriptRoles, Server};
+use crate::source::postgres::Server;
 use crate::source::redis;
 use crate::stack::{ArtifactName, SourceKind};
 use std::collections::BTreeMap;
@@ -30,8 +32,8 @@ pub(super) struct Work<'a> {
     pub(super) bases: BTreeMap<String, Basis>,
     pub(super) incoming: Vec<Incoming>,
     pub(super) servers: Servers,
-    /// What each cluster's globals script makes.
-    pub(super) roles: BTreeMap<String, (String, ScriptRoles)>,
+    /// What each new cluster begins with.
+    pub(super) clusters: BTreeMap<String, NewCluster>,
     pub(super) snapshots: BTreeMap<String, redis::Server>,
     pub(super) trees: BTreeMap<ArtifactName, Place>,
     pub(super) report: DrillReport,
@@ -56,7 +58,7 @@ impl<'a> Work<'a> {
             bases: planned.bases,
             incoming: planned.incoming,
             servers: Servers::new(),
-            roles: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             trees: BTreeMap::new(),
             report,
@@ -242,12 +244,6 @@ impl<'a> Work<'a> {
     pub(super) fn snapshot(&self, service: &str) -> Result<&redis::Server> {
         let server = self.snapshots.get(service);
         server.ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))
-    }
-}
-
-pub(super) fn globals(service: &str) -> ArtifactName {
-    ArtifactName::Globals {
-        service: service.to_owned(),
     }
 }
 
