@@ -4,17 +4,13 @@ use super::discover::PROJECT_LABEL;
 use super::{Engine, within};
 use crate::error::Result;
 use crate::stack::Stack;
-use bollard::query_parameters::{ListNetworksOptionsBuilder, ListVolumesOptions};
+use bollard::query_parameters::ListVolumesOptions;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 impl Engine {
     /// Services with their images, volumes with their drivers, labels and options (those that it mounts and those
-    /// that were made for it), networks. No
-    /// environment: that is where secrets are.
+    /// that were made for it), networks (those that it is in, too). No environment: that is where secrets are.
     pub async fn describe(&self, stack: &Stack) -> Result<Value> {
-        let project = vec![format!("{PROJECT_LABEL}={}", stack.name)];
-        let filters = HashMap::from([("label".to_owned(), project)]);
         let list = self.client.list_volumes(None::<ListVolumesOptions>);
         let listed = within("list the volumes", list).await?.volumes;
         let is_of_stack = |volume: &bollard::models::Volume| {
@@ -27,12 +23,7 @@ impl Engine {
             .into_iter()
             .filter(is_of_stack)
             .collect();
-        let networks = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let networks = within(
-            "list the networks",
-            self.client.list_networks(Some(networks)),
-        )
-        .await?;
+        let networks = self.networks_around(&stack.name).await?;
         Ok(json!({
             "engine": self.version().await?,
             "stack": stack,

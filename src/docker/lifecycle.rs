@@ -1,13 +1,10 @@
 //! Stopping and starting a container of the application, for what can only be changed while nothing runs.
 
-use super::discover::PROJECT_LABEL;
 use super::{Engine, failed, status, within};
 use crate::error::{Error, Result};
 use bollard::query_parameters::{
-    InspectContainerOptions, ListNetworksOptionsBuilder, StartContainerOptions,
-    StopContainerOptions,
+    InspectContainerOptions, StartContainerOptions, StopContainerOptions,
 };
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long a stop may take, the container's own grace period included: people give databases minutes.
@@ -42,25 +39,6 @@ impl Engine {
     /// Removes a container of the application, with its anonymous volumes. One that is gone is no error.
     pub async fn remove_container(&self, container_id: &str) -> Result<()> {
         self.remove(container_id).await
-    }
-
-    /// The names of a Compose project's networks.
-    pub async fn networks_of(&self, project: &str) -> Result<Vec<String>> {
-        let label = vec![format!("{PROJECT_LABEL}={project}")];
-        let filters = HashMap::from([("label".to_owned(), label)]);
-        let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
-        let list = self.client.list_networks(Some(options));
-        let networks = within("list the networks", list).await?;
-        Ok(networks.into_iter().filter_map(|one| one.name).collect())
-    }
-
-    /// Removes a network that no container is in.
-    pub async fn remove_network(&self, name: &str) -> Result<()> {
-        within(
-            &format!("remove the network {name}"),
-            self.client.remove_network(name),
-        )
-        .await
     }
 
     /// The engine's word for a container's state: `running`, `exited`, `restarting`.

@@ -15,6 +15,8 @@
 //! | [`image`], [`helper`] | lifeboat's own program as an image, and in a container next to volumes |
 //! | [`throwaway`] | servers for one run that reach nobody, and their volumes |
 //! | [`local_image`] | images that are on the engine already |
+//! | `fetch` | brings others there, from a registry or a file |
+//! | [`network`] | networks |
 //! | [`sweep`] | removes what a killed run left behind |
 
 pub mod connect;
@@ -23,11 +25,13 @@ mod describe;
 pub mod discover;
 mod doorway;
 pub mod exec;
+mod fetch;
 pub mod helper;
 pub mod image;
 pub mod lifecycle;
 pub mod local_image;
 pub mod lock;
+pub mod network;
 pub mod owner;
 pub mod quiesce;
 pub mod scratch;

@@ -5,7 +5,6 @@ use super::inventory::{Planned, Source};
 use super::sources::SourceService;
 use super::volumes::{data_folders, mount_around};
 use crate::docker::helper::Place;
-use crate::error::{Error, Result};
 use crate::source::redis::Layout;
 use crate::stack::SourceKind;
 use serde::{Deserialize, Serialize};
@@ -78,15 +77,4 @@ pub(super) fn describe(stack_json: &mut Value, services: &[SourceService], plann
     if let (Some(object), Ok(homes)) = (stack_json.as_object_mut(), serde_json::to_value(homes)) {
         object.insert(KEY.to_owned(), homes);
     }
-}
-
-/// What a backup says of that; nothing where it is of a version that did not write it down.
-pub(super) fn recorded(stack_json: &Value) -> Result<Vec<DataHome>> {
-    let homes = stack_json
-        .get(KEY)
-        .cloned()
-        .unwrap_or(Value::Array(Vec::new()));
-    serde_json::from_value(homes).map_err(|error| {
-        Error::damaged("stack.json does not say where the servers had their data").caused_by(error)
-    })
 }

@@ -69,11 +69,6 @@ impl NewCluster {
         })
     }
 
-    /// Whether the backup has the cluster's roles.
-    pub(super) fn has_roles(&self) -> bool {
-        self.globals.is_some()
-    }
-
     /// Makes all of the backup's roles; where it has none, such as can do nothing in the place of those that its
     /// databases name.
     pub(super) async fn create_roles(&self, server: &Server) -> Result<RolesMade> {

@@ -44,18 +44,6 @@ const UNSAFE: [&str; 10] = [
     "listen_addresses=127.0.0.1",
 ];
 
-/// Settings for a cluster that is to be kept: nothing but what keeps it to itself.
-const SAFE: [&str; 2] = ["listen_addresses=127.0.0.1", "autovacuum=off"];
-
-/// With how much care a PostgreSQL server writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Care {
-    /// As fast as it can: a crash loses all of it.
-    Unsafe,
-    /// As a server of anybody's does.
-    Safe,
-}
-
 /// Where a cluster lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterHome {
@@ -96,7 +84,7 @@ impl Throwaways<'_> {
             },
             folder: None,
         };
-        self.postgres_at(service, image, superuser, limits, &home, Care::Unsafe)
+        self.postgres_at(service, image, superuser, limits, &home)
             .await
     }
 
@@ -108,15 +96,10 @@ impl Throwaways<'_> {
         superuser: &str,
         limits: Limits,
         home: &ClusterHome,
-        care: Care,
     ) -> Result<(Server, Capability)> {
         let buffers = (limits.memory / (8 << 20)).clamp(32, 1024);
-        let settings = match care {
-            Care::Unsafe => &UNSAFE[..],
-            Care::Safe => &SAFE[..],
-        };
         let mut command = vec!["postgres".to_owned()];
-        for setting in settings
+        for setting in UNSAFE
             .iter()
             .map(ToString::to_string)
             .chain([format!("shared_buffers={buffers}MB")])
