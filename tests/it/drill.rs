@@ -74,11 +74,23 @@ impl Shop {
 
     /// Everything of the stack that a drill could have touched.
     fn state(&self) -> Vec<String> {
-        let format = "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}} \
-                      {{json .Mounts}}";
+        let format = "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}} {{json .NetworkSettings.Networks}}";
+        let mut mounts: Vec<String> = docker(&[
+            "inspect",
+            "--format",
+            "{{range .Mounts}}{{json .}}{{println}}{{end}}",
+            &self.server.id,
+            &self.redis.id,
+        ])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+        // The engine tells them in any order.
+        mounts.sort();
         let project = format!("label=com.docker.compose.project={}", self.server.stack);
         let volumes = ["volume", "ls", "-q", "--filter", &project];
         vec![
+            mounts.join("\n"),
             docker(&[
                 "inspect",
                 "--format",
