@@ -21,6 +21,7 @@ mod inventory;
 pub mod journal;
 mod load;
 mod lock;
+pub mod partial;
 mod plain;
 pub mod plan;
 pub mod prune;
