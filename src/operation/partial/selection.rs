@@ -38,12 +38,12 @@ pub struct Selected {
 /// # Errors
 /// Usage where it is no name, names nothing (with the nearest names), or names tables of several dumps.
 pub fn select_table(pattern: &str, dumps: &TablesByDump) -> Result<Selected> {
-    let mut named = Vec::new();
+    let mut fitting = Vec::new();
     for (artifact, tables) in dumps {
-        named.extend(table_parts(pattern, artifact).map(|part| (artifact, tables, part)));
+        fitting.extend(table_parts(pattern, artifact).map(|part| (artifact, tables, part)));
     }
-    let searched = match named.is_empty() {
-        false => named,
+    let searched = match fitting.is_empty() {
+        false => fitting,
         true => dumps
             .iter()
             .map(|(artifact, tables)| (artifact, tables, pattern))
@@ -205,20 +205,16 @@ fn written(name: &str) -> String {
 
 /// The identifier that `text` begins with, and what follows it: `scan.l` of PostgreSQL.
 fn identifier(text: &str) -> Result<(String, &str), &'static str> {
-    let (name, rest) = match text.strip_prefix('"') {
-        Some(quoted) => quoted_identifier(quoted)?,
-        None => {
-            let end = text
-                .find(|c: char| {
-                    !(c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii())
-                })
-                .unwrap_or(text.len());
-            let (name, rest) = text.split_at(end);
-            if name.starts_with(|c: char| c.is_ascii_digit() || c == '$') {
-                return Err("a name that begins so has to be quoted");
-            }
-            (name.to_ascii_lowercase(), rest)
+    let (name, rest) = if let Some(quoted) = text.strip_prefix('"') {
+        quoted_identifier(quoted)?
+    } else {
+        let belongs = |c: char| c.is_ascii_alphanumeric() || "_$".contains(c) || !c.is_ascii();
+        let end = text.find(|c| !belongs(c)).unwrap_or(text.len());
+        let (name, rest) = text.split_at(end);
+        if name.starts_with(|c: char| c.is_ascii_digit() || c == '$') {
+            return Err("a name that begins so has to be quoted");
         }
+        (name.to_ascii_lowercase(), rest)
     };
     match name.len() {
         0 if rest.is_empty() => Err("a part of it is empty"),
