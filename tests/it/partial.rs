@@ -79,8 +79,8 @@ async fn tables_are_cut_loose_and_carried_past_locks_and_a_missing_type_leaves_n
     server.carry("side", "app", schema).await.unwrap();
     drop(locks);
 
-    let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
-    let ask = |query: &str| live.sql("app", &query.replace("@", &quoted));
+    let quoted = format!("\"{}\"", schema.replace('"', r#""""#));
+    let ask = |query: &str| live.sql("app", &query.replace('@', &quoted));
     assert_eq!(ask("select count(*), sum(twice) from @.invoices"), "5|30");
     assert_eq!(ask("select count(*) from invoices"), "0");
     assert_eq!(
