@@ -24,6 +24,7 @@ pub mod journal;
 mod load;
 mod lock;
 mod new_cluster;
+pub mod partial;
 mod plain;
 pub mod plan;
 pub mod prune;

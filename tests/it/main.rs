@@ -21,6 +21,7 @@ mod hooks;
 mod layers;
 mod notify;
 mod packaging;
+mod partial;
 mod prune;
 mod redis;
 mod repository;

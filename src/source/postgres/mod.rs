@@ -1,6 +1,7 @@
 //! PostgreSQL: dumps in the custom format by the container's own `pg_dump`, restored beside and swapped.
 
 pub mod archive;
+mod carry;
 mod compare;
 mod dump;
 mod globals;

@@ -1,0 +1,3 @@
+//! One table of a backup, beside the live one: which is meant.
+
+pub mod selection;

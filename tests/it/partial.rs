@@ -1,0 +1,123 @@
+//! Tables beside the live ones: cut loose in a side database, carried over in one transaction.
+
+use crate::support::server::Server;
+use lifeboat::docker::connect::{ConnectOptions, connect};
+use lifeboat::operation::sources::{find_stack, source_services};
+use lifeboat::source::Credentials;
+use lifeboat::source::postgres;
+
+/// The same in both databases; the table's rows differ.
+const SEED: &str = r#"
+create schema other; create type other.mood as enum ('good', 'bad'); create role clerk;
+create table customers (id int primary key); insert into customers values (1);
+create table invoices (id serial primary key, customer int references customers, mood other.mood default 'good',
+  amount int check (amount > 0), twice int generated always as (amount * 2) stored);
+alter table invoices owner to clerk; create index on invoices (amount);
+create table lines (invoice int references invoices, corrects int references invoices);
+create table numbered (id int generated always as identity primary key, text text); insert into numbered (text) values ('x');
+create sequence everybodys; create table drawing (id int default nextval('everybodys'), n int default 3);
+create table parts (k int primary key, c int references customers) partition by range (k);
+create table other.low partition of parts for values from (0) to (10);
+create table "High ""%""
+" partition of parts for values from (10) to (20);
+insert into parts select n, 1 from generate_series(1, 15) n;
+create table "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüx" ("a'b" int); insert into "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüx" values (7);
+create function nothing() returns trigger language plpgsql as 'begin return new; end';
+create trigger t before insert on invoices for each row execute function nothing();
+create trigger t after insert on parts for each row execute function nothing();
+create rule r as on delete to invoices do also select 1; create publication p for table invoices;
+alter table invoices enable row level security; create policy mine on invoices using (amount > 0);
+create view seen as select * from invoices; "#;
+
+const LONG: &str = "üüüüüüüüüüüüüüüüüüüüüüüüüüüüüüüx";
+
+async fn server_of(live: &Server) -> postgres::Server {
+    let engine = connect(&ConnectOptions::default()).await.unwrap();
+    let stack = find_stack(&engine, Some(&live.stack)).await.unwrap();
+    let services = source_services(&engine, &stack).await.unwrap();
+    postgres::Server::new(
+        &engine,
+        &services[0].service,
+        &Credentials::default(),
+        "20261125T000000Z-test",
+    )
+}
+
+#[tokio::test]
+async fn tables_are_cut_loose_and_carried_past_locks_and_a_missing_type_leaves_nothing() {
+    let live = Server::start("partial");
+    live.sql("postgres", "create database app");
+    live.sql("app", SEED);
+    live.sql("postgres", "create database side template app");
+    live.sql(
+        "side",
+        "insert into invoices (customer, amount) select 1, n from generate_series(1, 5) n",
+    );
+    let server = server_of(&live).await;
+    let schema = "Life \"%\"\n'boat'";
+    let tables = [
+        ("public", "invoices"),
+        ("public", "numbered"),
+        ("public", "drawing"),
+        ("public", "parts"),
+        ("public", LONG),
+    ];
+    let missing = server
+        .cut_loose("side", schema, &[("public", "gone")])
+        .await;
+    assert!(missing.unwrap_err().to_string().contains("gone"));
+    server.cut_loose("side", schema, &tables).await.unwrap();
+
+    live.sql("app", "alter type other.mood rename to gone");
+    let error = server.carry("side", "app", schema).await.unwrap_err();
+    assert!(error.chain().contains("other.mood"), "{}", error.chain());
+    let schemas = "select count(*) from pg_namespace where nspname like 'Life%'";
+    assert_eq!(live.sql("app", schemas), "0");
+    live.sql("app", "alter type other.gone rename to mood");
+
+    let locks = live.lock_table("invoices, parts, customers");
+    server.carry("side", "app", schema).await.unwrap();
+    drop(locks);
+
+    let quoted = format!("\"{}\"", schema.replace('"', r#""""#));
+    let ask = |query: &str| live.sql("app", &query.replace('@', &quoted));
+    assert_eq!(ask("select count(*), sum(twice) from @.invoices"), "5|30");
+    assert_eq!(ask("select count(*) from invoices"), "0");
+    assert_eq!(
+        ask("insert into @.invoices (amount) values (9) returning id, mood"),
+        "6|good"
+    );
+    assert_eq!(
+        ask("insert into @.numbered (text) values ('y') returning id"),
+        "2"
+    );
+    assert_eq!(
+        ask("insert into @.drawing default values returning id, n"),
+        "|3"
+    );
+    assert_eq!(ask("select count(*) from @.parts"), "15");
+    assert_eq!(ask(&format!("select \"a'b\" from @.\"{LONG}\"")), "7");
+    assert_eq!(
+        ask(
+            "select count(*) filter (where contype = 'f'), count(*) filter (where contype = 'c') from pg_constraint c \
+             join pg_namespace n on n.oid = connamespace where nspname like 'Life%'"
+        ),
+        "0|1"
+    );
+    assert_eq!(
+        ask(
+            "select pg_get_userbyid(relowner), relrowsecurity, relhastriggers, relhasrules from pg_class c \
+             join pg_namespace n on n.oid = relnamespace where nspname like 'Life%' and relname = 'invoices'"
+        ),
+        "clerk|f|f|f"
+    );
+    assert_eq!(
+        ask(
+            "select count(*) from pg_indexes where schemaname like 'Life%' and tablename = 'invoices'"
+        ),
+        "2"
+    );
+    // Nothing of the schema is named from outside, nor names what is.
+    ask("drop table lines, invoices cascade");
+    assert_eq!(ask("select count(*) from @.invoices"), "6");
+}
