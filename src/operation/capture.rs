@@ -480,7 +480,7 @@ impl Run<'_> {
                 Source::Redis { server, .. } => {
                     let _ = server.end_processes(false).await;
                 }
-                Source::Volume(_) => {}
+                Source::Volume(_) | Source::Files(_) => {}
             }
         }
         if let Ok(engine) = self.context.engine() {

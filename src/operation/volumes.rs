@@ -53,7 +53,7 @@ impl Covered {
     pub fn folder(&self) -> String {
         let kind = match self.kind {
             SourceKind::Postgres => "postgres",
-            SourceKind::Redis | SourceKind::Volume => "redis",
+            SourceKind::Redis | SourceKind::Volume | SourceKind::Files => "redis",
         };
         format!("{kind}/{}", crate::stack::encode(&self.service))
     }
@@ -226,7 +226,7 @@ fn data_mount(source: &SourceService) -> Option<&Mount> {
     let folders = match source.kind {
         SourceKind::Postgres => postgres::data_folders(service),
         SourceKind::Redis => redis::data_folders(service),
-        SourceKind::Volume => Vec::new(),
+        SourceKind::Volume | SourceKind::Files => Vec::new(),
     };
     folders.iter().find_map(|folder| {
         service

@@ -27,6 +27,7 @@ NAMES = [
     (re.compile(r"redis/[^/]+"), "redis", ".rdb"),
     (re.compile(r"volume/[^/]+"), "volume", ".tar"),
     (re.compile(r"bind/[^/]+"), "volume", ".tar"),
+    (re.compile(r"files"), "files", ".tar"),
 ]
 SUFFIXES = {"zstd": ".zst", "age": ".age"}
 SELF = ("SHA256SUMS", "SHA256SUMS.minisig")
