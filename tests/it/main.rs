@@ -16,6 +16,7 @@ mod engine_api;
 mod exec_engine;
 mod exec_wire;
 mod faults;
+mod files;
 mod guard;
 mod hooks;
 mod layers;
