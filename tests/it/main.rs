@@ -10,6 +10,7 @@
 mod support;
 
 mod archive;
+mod by_hand;
 mod docs;
 mod drill;
 mod engine_api;
