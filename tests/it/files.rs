@@ -6,6 +6,7 @@ use crate::support::tree::same;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -430,7 +431,7 @@ fn hostile_yaml_harms_nobody() {
     let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
     for level in 1..12 {
         let inner = vec![format!("*a{}", level - 1); 10].join(",");
-        bomb += &format!("a{level}: &a{level} [{inner}]\n");
+        writeln!(bomb, "a{level}: &a{level} [{inner}]").unwrap();
     }
     for text in [bomb, "[".repeat(1 << 19), "x".repeat(2 << 20), "{".into()] {
         project.write("compose.yaml", &text);

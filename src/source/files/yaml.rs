@@ -165,6 +165,7 @@ impl Loader {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fmt::Write as _;
 
     #[test]
     fn maps_lists_merges_and_tags_are_read() {
@@ -182,7 +183,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..20 {
             let inner = format!("*a{}, ", level - 1).repeat(10);
-            bomb += &format!("a{level}: &a{level} [{inner}]\n");
+            writeln!(bomb, "a{level}: &a{level} [{inner}]").unwrap();
         }
         assert!(load(&bomb).unwrap_err().to_string().contains("values"));
         let longest = usize::try_from(LONGEST).unwrap();
