@@ -434,7 +434,7 @@ impl Finder<'_> {
                 names.join(", ")
             ))
             .hint(format!(
-                "encrypt the backup ([encryption] in lifeboat.toml, or --encrypt-to), or leave it out: include_files = [\"!{}\"]",
+                "encrypt the backup ([encryption] in lifeboat.toml, or --recipient), or leave it out: include_files = [\"!{}\"]",
                 names.first().unwrap_or(&"")
             )));
         }
