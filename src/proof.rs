@@ -5,9 +5,10 @@ use serde::Serialize;
 
 /// Says that a producer ended well **and** that every byte it wrote was read.
 ///
-/// Made in two places: `docker/exec`, when the trailer has been read, every exit status in it is
-/// zero and the engine confirms the exit; and `source/volume/session.rs`, when a helper's end has been read and
-/// agrees with what was received. `tests/it/layers.rs` holds that nothing else calls [`Proof::attest`].
+/// Made in three places: `docker/exec`, when the trailer has been read, every exit status in it is
+/// zero and the engine confirms the exit; `source/volume/session.rs`, when a helper's end has been read and
+/// agrees with what was received; and `source/files/capture.rs`, whose producer is a thread of this very process, when it
+/// has ended well. `tests/it/layers.rs` holds that nothing else calls [`Proof::attest`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Proof {
     bytes: u64,

@@ -132,6 +132,8 @@ pub enum SourceKind {
     Redis,
     /// A named volume, or a folder that is mounted.
     Volume,
+    /// The Compose project's own files.
+    Files,
 }
 
 /// Where the bytes are compressed.
@@ -185,6 +187,8 @@ pub enum ArtifactName {
         /// The folder's absolute path.
         path: String,
     },
+    /// `files`: the archive of the Compose project's own files. There is one in a backup at the most.
+    Files,
 }
 
 impl ArtifactName {
@@ -194,6 +198,7 @@ impl ArtifactName {
             Self::Database { .. } | Self::Globals { .. } => SourceKind::Postgres,
             Self::Redis { .. } => SourceKind::Redis,
             Self::Volume { .. } | Self::Bind { .. } => SourceKind::Volume,
+            Self::Files => SourceKind::Files,
         }
     }
 
@@ -203,7 +208,7 @@ impl ArtifactName {
             Self::Database { service, .. }
             | Self::Globals { service }
             | Self::Redis { service } => Some(service),
-            Self::Volume { .. } | Self::Bind { .. } => None,
+            Self::Volume { .. } | Self::Bind { .. } | Self::Files => None,
         }
     }
 
@@ -221,7 +226,7 @@ impl ArtifactName {
             Self::Bind { .. } => Self::Bind {
                 path: format!("/{hidden}"),
             },
-            Self::Globals { .. } | Self::Redis { .. } => self.clone(),
+            Self::Globals { .. } | Self::Redis { .. } | Self::Files => self.clone(),
         }
     }
 
@@ -252,6 +257,7 @@ impl fmt::Display for ArtifactName {
             Self::Redis { service } => write!(formatter, "redis/{}", encode(service)),
             Self::Volume { name } => write!(formatter, "volume/{}", encode(name)),
             Self::Bind { path } => write!(formatter, "bind/{}", encode(path)),
+            Self::Files => formatter.write_str("files"),
         }
     }
 }
@@ -280,6 +286,7 @@ impl FromStr for ArtifactName {
             ["bind", path] => Ok(Self::Bind {
                 path: decoded(path)?,
             }),
+            ["files"] => Ok(Self::Files),
             _ => Err(invalid()),
         }
     }
@@ -341,6 +348,8 @@ mod tests {
             "postgres/s/db/.x",
             "postgres/s/db/..",
             "volume/%41",
+            "files/",
+            "files/x",
         ] {
             assert!(text.parse::<ArtifactName>().is_err(), "{text:?} was parsed");
         }

@@ -29,6 +29,38 @@ const PIECE: usize = 256 * 1024;
 /// # Errors
 /// Damaged where the archive is; failed where the disk does not take it. Then what was written stays, and is of no use.
 pub fn extract<R: Read>(reader: &mut Reader<R>, root: &OwnedFd) -> Result<TreeFacts> {
+    extract_as(reader, root, Owners::Recorded)
+}
+
+/// Whose the things are that an archive brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// Those that the archive says; that takes root's rights.
+    Recorded,
+    /// Whoever runs this. What needs more rights than theirs is left out: other extended attributes than a user's own.
+    Ours,
+}
+
+impl Owners {
+    /// An entry as it is made on the disk.
+    fn apply(self, entry: &Entry) -> Entry {
+        let mut made = entry.clone();
+        if self == Self::Ours {
+            made.uid = rustix::process::geteuid().as_raw();
+            made.gid = rustix::process::getegid().as_raw();
+            let own = |name: &[u8]| name.starts_with(b"user.") || name.starts_with(b"system.");
+            made.attributes.retain(|name, _| own(name));
+        }
+        made
+    }
+}
+
+/// As [`extract`], and the things are whose `owners` says. The facts are the archive's.
+pub fn extract_as<R: Read>(
+    reader: &mut Reader<R>,
+    root: &OwnedFd,
+    owners: Owners,
+) -> Result<TreeFacts> {
     // What is made below inherits the root's default list, and none of it is the archive's.
     for name in [c"system.posix_acl_default", c"system.posix_acl_access"] {
         let _ = fremovexattr(root, name);
@@ -41,7 +73,7 @@ pub fn extract<R: Read>(reader: &mut Reader<R>, root: &OwnedFd) -> Result<TreeFa
     };
     let mut digest = TreeDigest::new();
     while let Some(entry) = reader.next_entry()? {
-        let content = extractor.entry(&entry, reader)?;
+        let content = extractor.entry(&owners.apply(&entry), reader)?;
         digest.add(&entry, content)?;
     }
     extractor.settle_folders()?;

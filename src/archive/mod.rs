@@ -8,6 +8,7 @@
 //! | `ustar`, `pax`, `acl` | how that stands in an archive: header blocks, extended records, access control lists |
 //! | `writer`, `reader` | archives, entry by entry |
 //! | `tree` | reads a tree from a disk, in order |
+//! | `chosen` | which names of a tree are read, where not all are |
 //! | `attributes` | extended attributes on a disk |
 //! | `extract` | writes one, and never outside of its folder |
 //! | `archiver` | the two together: a tree on a disk into an archive |
@@ -20,6 +21,7 @@
 mod acl;
 mod archiver;
 mod attributes;
+mod chosen;
 mod digest;
 mod entry;
 mod extract;
@@ -34,12 +36,13 @@ mod writer;
 mod tests;
 
 pub use archiver::Archiver;
+pub use chosen::Chosen;
 pub use digest::{TreeDigest, TreeFacts, examine};
 pub use entry::{Entry, Kind, Segment, Time, order, shown};
-pub use extract::{clear, extract, names, remove, settle, strip};
+pub use extract::{Owners, clear, extract, extract_as, names, remove, settle, strip};
 pub use listing::{Line, Lister};
 pub use reader::Reader;
-pub use tree::{Content, Irregular, Piece, Scan, Visitor, open_root, own_entry, scan};
+pub use tree::{Content, Irregular, Piece, Scan, Visitor, open_root, own_entry, scan, scan_chosen};
 pub use writer::Writer;
 
 /// The media type of an archive.

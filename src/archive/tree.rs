@@ -4,6 +4,7 @@
 //! happens to the tree meanwhile, nothing outside of it is read, and a path may be longer than the kernel takes.
 
 use super::attributes::{attributes, unopened_attributes};
+use super::chosen::Chosen;
 use super::entry::{Entry, Kind, Segment, Time, shown};
 use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
@@ -62,8 +63,27 @@ impl Default for Scan {
 /// # Errors
 /// Where something cannot be read. What vanishes or changes meanwhile is no error, it is in the report.
 pub fn scan(root: &OwnedFd, options: Scan, visitor: &mut dyn Visitor) -> Result<Irregular> {
+    begin(root, options, None, visitor)
+}
+
+/// As [`scan`], of `chosen` names and of the folders that they are in. Nothing else is looked at, folders are not listed.
+pub fn scan_chosen(
+    root: &OwnedFd,
+    chosen: &Chosen,
+    visitor: &mut dyn Visitor,
+) -> Result<Irregular> {
+    begin(root, Scan::default(), Some(chosen), visitor)
+}
+
+fn begin(
+    root: &OwnedFd,
+    options: Scan,
+    chosen: Option<&Chosen>,
+    visitor: &mut dyn Visitor,
+) -> Result<Irregular> {
     let mut scanner = Scanner {
         options,
+        chosen,
         visitor,
         irregular: Irregular::default(),
         names: HashMap::new(),
@@ -77,6 +97,7 @@ pub fn scan(root: &OwnedFd, options: Scan, visitor: &mut dyn Visitor) -> Result<
 
 struct Scanner<'v> {
     options: Scan,
+    chosen: Option<&'v Chosen>,
     visitor: &'v mut dyn Visitor,
     irregular: Irregular,
     /// The first names of files that have several, by device and inode.
@@ -96,7 +117,10 @@ impl Scanner<'_> {
         let attributes = attributes(folder).map_err(|error| cannot("read", &self.path, error))?;
         let entry = self.made(stat, Kind::Directory, attributes);
         self.visitor.entry(&entry, None)?;
-        let mut names = self.list(folder)?;
+        let mut names = match self.chosen {
+            Some(chosen) => chosen.names(&self.path),
+            None => self.list(folder)?,
+        };
         if depth == 0 {
             names.retain(|(name, _)| !(self.options.pass_over)(name.to_bytes()));
         }

@@ -242,6 +242,7 @@ impl Session {
             let mut options = SourceOptions {
                 exclude: configured.exclude.clone(),
                 include: configured.include.clone(),
+                include_files: configured.include_files.clone(),
                 compress: configured.compress,
                 level: configured.level.as_ref().map(|level| *level.as_ref()),
                 ..SourceOptions::default()

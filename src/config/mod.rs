@@ -100,6 +100,10 @@ pub struct StackConfig {
     /// Folders of the engine's machine that are captured like volumes: `bind:/srv/app/uploads`.
     #[serde(default)]
     pub include: Vec<String>,
+    /// Files of the Compose project that are captured besides its Compose files and what those name: `conf/**`,
+    /// `/etc/app.conf`; `!path` leaves out.
+    #[serde(default)]
+    pub include_files: Vec<String>,
     /// Where bytes are compressed: `beside` the data or on the `host`.
     #[serde(default)]
     pub compress: Compress,

@@ -146,11 +146,16 @@ pub(super) async fn under_lock(
     } = context
         .unless_cancelled(inventory(context, request, claim, lock.is_some()))
         .await?;
+    let (files, stores): (Vec<&Planned>, Vec<&Planned>) = planned
+        .iter()
+        .partition(|planned| planned.name == ArtifactName::Files);
     let (by_themselves, side_by_side): (Vec<&Planned>, Vec<&Planned>) =
-        planned.iter().partition(|planned| planned.alone);
+        stores.into_iter().partition(|planned| planned.alone);
     let mut steps = around.before;
     steps.extend(quiesced(together, captures(&side_by_side)));
     steps.extend(quiesced(alone, captures(&by_themselves)));
+    // They are of no moment that anything else would have to share.
+    steps.extend(captures(&files));
     steps.extend(request.repositories.iter().map(|repository| Step::Commit {
         repository: repository.location().to_string(),
     }));

@@ -7,7 +7,7 @@ use super::hooks::{HookCall, Surroundings, When};
 use super::inventory::{Planned, Source};
 use super::plan::Executor;
 use super::quiesce::{quiesce, resume, take_back};
-use super::recipe;
+use super::recipe::Recipe;
 use super::sources::{SourceOptions, some_image};
 use super::step::Step;
 use crate::docker::quiesce::Standstill;
@@ -410,8 +410,15 @@ impl Run<'_> {
         if encrypted {
             self.withdraw(&mut manifest)?;
         }
+        let protection = self.lanes.protection();
+        let recipe = Recipe {
+            manifest: &manifest,
+            stack: self.stack,
+            described: &self.stack_json,
+            signed: protection.is_some_and(|protection| protection.signer.is_some()),
+        };
         Ok(Ready {
-            recipe: recipe::restore_md(&manifest),
+            recipe: recipe.text(),
             manifest,
             sealed: std::mem::take(&mut self.sealed),
         })
@@ -480,7 +487,7 @@ impl Run<'_> {
                 Source::Redis { server, .. } => {
                     let _ = server.end_processes(false).await;
                 }
-                Source::Volume(_) => {}
+                Source::Volume(_) | Source::Files(_) => {}
             }
         }
         if let Ok(engine) = self.context.engine() {

@@ -206,12 +206,14 @@ async fn check_engine(
         for one in services {
             let (service, folder) = match one.kind {
                 SourceKind::Postgres => (&one.service, "postgres"),
-                SourceKind::Redis | SourceKind::Volume => (&one.service, "redis"),
+                SourceKind::Redis | SourceKind::Volume | SourceKind::Files => {
+                    (&one.service, "redis")
+                }
             };
             let subject = format!("{}/{folder}/{}", stack.name, service.name);
             let found = match one.kind {
                 SourceKind::Postgres => check_postgres(context, service, &options).await,
-                SourceKind::Redis | SourceKind::Volume => {
+                SourceKind::Redis | SourceKind::Volume | SourceKind::Files => {
                     check_redis(context, service, &options).await
                 }
             };

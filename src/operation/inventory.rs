@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::backup::BackupRequest;
+use super::files;
 use super::lock::Claim;
 use super::quiesce;
 use super::sources::{SourceOptions, SourceService, end_dead_sessions, ready_redis, ready_server};
@@ -10,8 +11,9 @@ use super::volumes::{Store, Stores};
 use crate::docker::quiesce::Quiesced;
 use crate::error::{Error, Kind, Result, nearest};
 use crate::manifest::{BackupId, Consistency};
+use crate::source::files::Selection;
 use crate::source::postgres::{Database, Server};
-use crate::source::{Capability, Capture, redis};
+use crate::source::{self, Capability, Capture, redis};
 use crate::stack::{ArtifactName, Compress, Quiesce, Service, SourceKind, encode};
 
 /// One artifact that is going to be captured.
@@ -40,6 +42,7 @@ pub(super) enum Source {
         survey: Box<redis::Survey>,
     },
     Volume(Box<VolumeSource>),
+    Files(Selection),
 }
 
 /// Where an artifact came from, for the manifest; a volume is of no container.
@@ -56,7 +59,7 @@ impl Planned {
         let service = match &self.source {
             Source::Postgres { server, .. } => server.service(),
             Source::Redis { server, .. } => server.service(),
-            Source::Volume(_) => return Origin::default(),
+            Source::Volume(_) | Source::Files(_) => return Origin::default(),
         };
         let digest = service.image_digest.as_ref();
         Origin {
@@ -71,6 +74,7 @@ impl Planned {
         match &self.source {
             Source::Postgres { .. } | Source::Redis { .. } => Consistency::Snapshot,
             Source::Volume(volume) => volume.consistency,
+            Source::Files(_) => Consistency::Live,
         }
     }
 
@@ -80,6 +84,7 @@ impl Planned {
             Source::Postgres { version, .. } => version,
             Source::Redis { survey, .. } => &survey.version,
             Source::Volume(volume) => volume.driver(),
+            Source::Files(_) => "",
         }
     }
 
@@ -117,6 +122,10 @@ impl Planned {
             Source::Volume(volume) => {
                 let capture = volume.start(self.name.clone(), level).await?;
                 Ok(Capture::Volume(Box::new(capture)))
+            }
+            Source::Files(selection) => {
+                let capture = source::files::Capture::start(selection.clone());
+                Ok(Capture::Files(Box::new(capture)))
             }
         }
     }
@@ -158,7 +167,9 @@ pub(super) async fn inventory(
     for SourceService { kind, service } in services {
         let folder = match kind {
             SourceKind::Postgres => format!("postgres/{}", encode(&service.name)),
-            SourceKind::Redis | SourceKind::Volume => format!("redis/{}", encode(&service.name)),
+            SourceKind::Redis | SourceKind::Volume | SourceKind::Files => {
+                format!("redis/{}", encode(&service.name))
+            }
         };
         if options.exclude.contains(&folder) {
             continue;
@@ -175,7 +186,7 @@ pub(super) async fn inventory(
         }
         let found = match kind {
             SourceKind::Postgres => postgres(context, service, options, id, locked).await,
-            SourceKind::Redis | SourceKind::Volume => {
+            SourceKind::Redis | SourceKind::Volume | SourceKind::Files => {
                 let found = snapshot(context, service, options, id, locked).await;
                 found.map(|found| vec![found])
             }
@@ -218,17 +229,14 @@ pub(super) async fn inventory(
     };
     let (together, alone) = (quiesced(false)?, quiesced(true)?);
     refuse_stopped_servers(&together, services, &planned)?;
-    check_patterns(&request.only, &planned, &seen, &missing)?;
-    if planned.is_empty() && !missing.is_empty() {
-        return Err(Error::failed(format!(
-            "nothing could be captured: {}",
-            missing.join("; ")
-        )));
+    let nothing_else = planned.is_empty();
+    seen.push(ArtifactName::Files.to_string());
+    if wanted(&ArtifactName::Files) {
+        planned.extend(own_files(request, claim, &mut missing).await?);
     }
-    if planned.is_empty() {
-        return Err(Error::usage(
-            "everything of this stack is excluded: there is nothing to back up",
-        ));
+    check_patterns(&request.only, &planned, &seen, &missing)?;
+    if nothing_else {
+        refuse_nothing(&planned, request, &missing)?;
     }
     Ok(Inventory {
         planned,
@@ -236,6 +244,45 @@ pub(super) async fn inventory(
         together,
         alone,
     })
+}
+
+/// A backup of no store at all is none, unless somebody asks for just the project's files.
+fn refuse_nothing(planned: &[Planned], request: &BackupRequest, missing: &[String]) -> Result<()> {
+    if !missing.is_empty() {
+        return Err(Error::failed(format!(
+            "nothing could be captured: {}",
+            missing.join("; ")
+        )));
+    }
+    match planned.is_empty() || !asks_for_files(request) {
+        false => Ok(()),
+        true => Err(Error::usage(
+            "everything of this stack is excluded: there is nothing to back up",
+        )),
+    }
+}
+
+fn asks_for_files(request: &BackupRequest) -> bool {
+    request.only.contains(&ArtifactName::Files.to_string())
+}
+
+/// The project's own files, where there are some.
+async fn own_files(
+    request: &BackupRequest,
+    claim: &Claim<'_>,
+    missing: &mut Vec<String>,
+) -> Result<Option<Planned>> {
+    match files::find(request, claim).await {
+        Err(error) if request.allow_partial && error.kind() == Kind::Failed => {
+            missing.push(format!("{}: {}", ArtifactName::Files, error.chain()));
+            Ok(None)
+        }
+        Ok(None) if asks_for_files(request) => {
+            Err(Error::failed("the project's files are not on this machine")
+                .hint("run lifeboat where docker compose is run"))
+        }
+        found => found,
+    }
 }
 
 /// Whoever asks for something by a name shall get it.
@@ -326,7 +373,7 @@ fn concerns(pattern: &str, folder: &str) -> bool {
             .strip_prefix(outer)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    !pattern.contains('/') && !["postgres", "redis", "volume", "bind"].contains(&pattern)
+    !pattern.contains('/') && !["postgres", "redis", "volume", "bind", "files"].contains(&pattern)
         || below(pattern, folder)
         || below(folder, pattern)
 }

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod drill;
 pub mod export;
 mod fan_out;
+pub mod files;
 mod first_backup;
 pub mod guard;
 pub mod helpers;

@@ -1,6 +1,7 @@
 //! Bringing a backup back: verified first, loaded beside, compared, swapped last, the old one kept.
 
 use super::Context;
+use super::files;
 use super::journal::Journal;
 use super::lock::{Claim, release};
 use super::plan::{Plan, execute};
@@ -103,10 +104,14 @@ pub async fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let begun = Instant::now();
-    let engine = context.engine()?;
     let backup = request.repository.open_backup(&request.entry).await?;
+    let mut selected = select(&backup, &request.only)?;
+    if let Some(alone) = files::asked_alone(&selected, &request)? {
+        return files::restore(context, &request, &backup, alone, observer).await;
+    }
+    files::left_alone(&mut selected, &request.only, observer);
+    let engine = context.engine()?;
     let stack_name = request.into.as_deref().unwrap_or(&request.entry.stack);
-    let selected = select(&backup, &request.only)?;
     let only_trees = selected
         .iter()
         .all(|artifact| artifact.name.source_kind() == SourceKind::Volume);

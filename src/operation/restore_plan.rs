@@ -59,7 +59,7 @@ pub(super) fn check_services(
         if !services.iter().any(is_there) {
             let product = match kind {
                 SourceKind::Postgres => "PostgreSQL",
-                SourceKind::Redis | SourceKind::Volume => "Redis",
+                SourceKind::Redis | SourceKind::Volume | SourceKind::Files => "Redis",
             };
             return Err(Error::usage(format!(
                 "stack {} has no {product} service {name:?}, which {} came from",

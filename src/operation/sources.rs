@@ -25,6 +25,9 @@ pub struct SourceOptions {
     pub exclude: Vec<String>,
     /// Folders that are captured like volumes: `bind:/path`.
     pub include: Vec<String>,
+    /// Files of the project that are captured besides its Compose files and what those name; `!path` for those that
+    /// are not.
+    pub include_files: Vec<String>,
     /// Credentials by service.
     pub credentials: BTreeMap<String, Credentials>,
     /// Where bytes are compressed.

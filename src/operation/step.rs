@@ -233,6 +233,13 @@ pub enum Step {
         /// The artifact.
         artifact: ArtifactName,
     },
+    /// Write the project's files into a new or an empty folder of this machine, by way of one beside it.
+    WriteFiles {
+        /// The folder.
+        folder: String,
+    },
+    /// Read the archive of the project's files to its end, and compare it with what was counted.
+    CheckFiles,
     /// Have `amcheck` read the indexes of a restored database.
     CheckIndexes {
         /// The service.
@@ -411,6 +418,12 @@ impl Step {
             Self::ProveTree { artifact } => write!(
                 f,
                 "write {artifact} into a throwaway volume, read it from there, compare it with the backup's facts"
+            ),
+            Self::WriteFiles { folder } => {
+                write!(f, "write the project's files into {folder}")
+            }
+            Self::CheckFiles => f.write_str(
+                "read the archive of the project's files to its end, compare it with the backup's facts",
             ),
             Self::CheckIndexes { service, database } => write!(
                 f,

@@ -53,7 +53,7 @@ impl Covered {
     pub fn folder(&self) -> String {
         let kind = match self.kind {
             SourceKind::Postgres => "postgres",
-            SourceKind::Redis | SourceKind::Volume => "redis",
+            SourceKind::Redis | SourceKind::Volume | SourceKind::Files => "redis",
         };
         format!("{kind}/{}", crate::stack::encode(&self.service))
     }
@@ -233,7 +233,7 @@ pub(super) fn data_folders(source: &SourceService) -> Vec<String> {
     match source.kind {
         SourceKind::Postgres => postgres::data_folders(&source.service),
         SourceKind::Redis => redis::data_folders(&source.service),
-        SourceKind::Volume => Vec::new(),
+        SourceKind::Volume | SourceKind::Files => Vec::new(),
     }
 }
 

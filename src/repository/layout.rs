@@ -108,7 +108,7 @@ pub fn object_key(name: &ArtifactName, encodings: &[Encoding], index: usize) -> 
         ArtifactName::Database { .. } => ".dump",
         ArtifactName::Globals { .. } => ".sql",
         ArtifactName::Redis { .. } => ".rdb",
-        ArtifactName::Volume { .. } | ArtifactName::Bind { .. } => ".tar",
+        ArtifactName::Volume { .. } | ArtifactName::Bind { .. } | ArtifactName::Files => ".tar",
     });
     for encoding in encodings {
         key.push_str(match encoding {
@@ -194,6 +194,7 @@ mod tests {
         );
         assert_eq!(key("redis/cache", &[Zstd], 1), "redis/cache.rdb.zst.0001");
         assert_eq!(key("volume/v", &[], 12345), "volume/v.tar.12345");
+        assert_eq!(key("files", &[Zstd, Age], 0), "files.tar.zst.age");
     }
 
     #[test]

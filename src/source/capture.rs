@@ -1,6 +1,6 @@
 //! A running capture of one artifact, whatever it is of.
 
-use super::{postgres, redis, volume};
+use super::{files, postgres, redis, volume};
 use crate::error::Result;
 use crate::pipeline::{Incoming, Inspector};
 use crate::proof::Proof;
@@ -15,6 +15,8 @@ pub enum Capture {
     Redis(Box<redis::Capture>),
     /// A volume's archive.
     Volume(Box<volume::Capture>),
+    /// The archive of a project's files.
+    Files(Box<files::Capture>),
 }
 
 /// What is known at the proven end of a capture.
@@ -36,6 +38,7 @@ impl Capture {
             Self::Postgres(capture) => &capture.name,
             Self::Redis(capture) => &capture.name,
             Self::Volume(capture) => &capture.name,
+            Self::Files(_) => &ArtifactName::Files,
         }
     }
 
@@ -44,7 +47,7 @@ impl Capture {
         match self {
             Self::Postgres(capture) => capture.media_type,
             Self::Redis(_) => redis::RDB_MEDIA_TYPE,
-            Self::Volume(_) => crate::archive::MEDIA_TYPE,
+            Self::Volume(_) | Self::Files(_) => crate::archive::MEDIA_TYPE,
         }
     }
 
@@ -54,13 +57,14 @@ impl Capture {
             Self::Postgres(capture) => capture.incoming,
             Self::Redis(capture) => capture.incoming,
             Self::Volume(capture) => capture.incoming,
+            Self::Files(_) => Incoming::Raw,
         }
     }
 
     /// Which of several ways was taken, and why, where there are several.
     pub fn method(&self) -> Option<&str> {
         match self {
-            Self::Postgres(_) | Self::Volume(_) => None,
+            Self::Postgres(_) | Self::Volume(_) | Self::Files(_) => None,
             Self::Redis(capture) => Some(&capture.method),
         }
     }
@@ -71,6 +75,7 @@ impl Capture {
             Self::Postgres(capture) => capture.inspector(),
             Self::Redis(capture) => capture.inspector(),
             Self::Volume(capture) => capture.inspector(),
+            Self::Files(_) => Box::new(volume::TarInspector::new()),
         }
     }
 
@@ -80,6 +85,7 @@ impl Capture {
             Self::Postgres(capture) => capture.next().await,
             Self::Redis(capture) => capture.next().await,
             Self::Volume(capture) => capture.next().await,
+            Self::Files(capture) => Ok(capture.next().await),
         }
     }
 
@@ -92,6 +98,7 @@ impl Capture {
             Self::Postgres(capture) => (capture.notes.clone(), capture.finish(inspected).await?),
             Self::Redis(capture) => (capture.notes.clone(), capture.finish(inspected).await?),
             Self::Volume(capture) => return capture.finish(inspected).await,
+            Self::Files(capture) => return capture.finish(inspected).await,
         };
         let (proof, facts) = ended;
         Ok(Ended {

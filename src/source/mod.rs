@@ -2,6 +2,7 @@
 //!
 //! A source never knows where its bytes are kept, and a repository never knows what they mean.
 
+pub mod files;
 pub mod postgres;
 pub mod redis;
 pub mod volume;

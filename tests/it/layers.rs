@@ -70,12 +70,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("croner", &["schedule/"]),
     ("lettre", &["notify/"]),
     ("reqwest", &["notify/"]),
-    // Only the readers of an exec's and of a helper's end, and the repository's own tests, make a proof.
+    ("saphyr_parser", &["source/files/yaml.rs"]),
+    // Only the readers of an exec's and of a helper's end, who archives a project's files in this very process, and the
+    // repository's own tests, make a proof.
     (
         "Proof::attest",
         &[
             "docker/exec/",
             "repository/tests/",
+            "source/files/capture.rs",
             "source/volume/session.rs",
         ],
     ),

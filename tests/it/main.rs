@@ -10,12 +10,14 @@
 mod support;
 
 mod archive;
+mod by_hand;
 mod docs;
 mod drill;
 mod engine_api;
 mod exec_engine;
 mod exec_wire;
 mod faults;
+mod files;
 mod guard;
 mod hooks;
 mod layers;

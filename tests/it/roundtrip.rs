@@ -432,34 +432,19 @@ fn by_hand(image: &str, style: Style) {
     let folder = backup_folder(&lifeboat, &backup);
 
     let target = Postgres::start(image, style);
-    // What the recipe says about names that are taken.
-    for name in target.databases() {
-        let rename = format!(
-            "alter database {} rename to {}",
-            quoted(&name),
-            quoted(&format!("old {name}"))
-        );
-        target.sql("template1", &rename);
-    }
+    // The names that are taken there are freed by the recipe.
     let recipe = std::fs::read_to_string(folder.join("RESTORE.md")).unwrap();
-    let blocks = shell_blocks(&recipe);
-    assert_eq!(
-        blocks.len(),
-        1 + backup["artifacts"].as_array().unwrap().len(),
-        "{recipe}"
-    );
-    for block in blocks {
-        let output = Command::new("bash")
-            .args(["-e", "-o", "pipefail", "-c", &block])
-            .env("CONTAINER", &target.id)
-            .current_dir(&folder)
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{block}\n{stderr}");
-    }
+    let script = shell_blocks(&recipe).concat();
+    let output = Command::new("bash")
+        .args(["-e", "-o", "pipefail", "-c", &script])
+        .env("STACK", &target.stack)
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script}\n{stderr}");
     assert_all_same(&before, &fingerprints(&target), |name| {
-        name.starts_with("old ")
+        name.starts_with("before restore of ")
     });
     assert!(logs_in(&target, HOSTILE_ROLE, HOSTILE_PASSWORD));
 

@@ -27,6 +27,7 @@ NAMES = [
     (re.compile(r"redis/[^/]+"), "redis", ".rdb"),
     (re.compile(r"volume/[^/]+"), "volume", ".tar"),
     (re.compile(r"bind/[^/]+"), "volume", ".tar"),
+    (re.compile(r"files"), "files", ".tar"),
 ]
 SUFFIXES = {"zstd": ".zst", "age": ".age"}
 SELF = ("SHA256SUMS", "SHA256SUMS.minisig")
@@ -125,10 +126,8 @@ def check_artifact(artifact, sums, sizes, folder):
     name = artifact["name"]
     found = [(kind, end) for form, kind, end in NAMES if form.fullmatch(name)]
     need(found and artifact["source"] == found[0][0], f"{name!r} is no artifact's name")
-    parts = name.split("/")
-    decode(parts[1])
-    if len(parts) == 4:
-        decode(parts[3])
+    for part in name.split("/")[1::2]:
+        decode(part)
     base = name + found[0][1] + "".join(SUFFIXES[step] for step in artifact["encoding"])
     need(artifact["objects"], f"{name}: no objects")
     keys, total = [], 0

@@ -47,7 +47,7 @@ pub(super) async fn run(session: &Session, arguments: &Init, output: &Output) ->
             .map(|one| match one.kind {
                 SourceKind::Postgres => format!("PostgreSQL in {}", one.service.name),
                 SourceKind::Redis => format!("Redis in {}", one.service.name),
-                SourceKind::Volume => one.service.name.clone(),
+                SourceKind::Volume | SourceKind::Files => one.service.name.clone(),
             })
             .collect();
         output.remark(&format!("found stack {name}: {}", found.join(", ")));
@@ -115,7 +115,7 @@ fn example(one: &SourceService) -> String {
     match one.kind {
         SourceKind::Postgres => format!("postgres/{name}/db/scratch"),
         SourceKind::Redis => format!("redis/{name}"),
-        SourceKind::Volume => format!("volume/{name}"),
+        SourceKind::Volume | SourceKind::Files => format!("volume/{name}"),
     }
 }
 

@@ -18,7 +18,11 @@ pub(super) async fn run(
 ) -> Result<ExitCode> {
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
-    let context = session.context_with_engine(output).await?;
+    // The project's files come back before there is anything on the engine, or an engine.
+    let context = match arguments.only.as_slice() {
+        [only] if only == "files" => session.context()?,
+        _ => session.context_with_engine(output).await?,
+    };
     let sources = session.sources()?;
     let request = |dry_run| RestoreRequest {
         repository: repository.clone(),
@@ -58,7 +62,12 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         None => " in place".to_owned(),
     };
     let has = |wanted: fn(&Step) -> bool| report.plan.steps.iter().any(wanted);
-    let how = if has(|step| matches!(step, Step::FillVolume { .. } | Step::FillTree { .. })) {
+    let how = if has(|step| {
+        matches!(
+            step,
+            Step::FillVolume { .. } | Step::FillTree { .. } | Step::WriteFiles { .. }
+        )
+    }) {
         "written where nothing was, and checked"
     } else if has(|step| matches!(step, Step::SwapTree { .. })) {
         "written beside, compared with the backup's facts, swapped"

@@ -123,9 +123,9 @@ pub(super) async fn of_snapshot(server: &redis::Server, facts: &RdbFacts) -> Res
     }
 }
 
-/// What was compared of a tree whose digest is the recorded one.
-pub(super) fn of_tree(tree: &TreeFacts, facts: &VolumeFacts) -> Compared {
-    let mut compared = Compared {
+/// What was compared of the project's files, whose digest is the recorded one.
+pub(super) fn of_files(tree: &TreeFacts) -> Compared {
+    Compared {
         counted: vec![
             Counted::new("files", tree.files),
             Counted::new("folders", tree.directories),
@@ -137,7 +137,12 @@ pub(super) fn of_tree(tree: &TreeFacts, facts: &VolumeFacts) -> Compared {
             Counted::new("tree digest", 1),
         ],
         open: Vec::new(),
-    };
+    }
+}
+
+/// What was compared of a tree whose digest is the recorded one.
+pub(super) fn of_tree(tree: &TreeFacts, facts: &VolumeFacts) -> Compared {
+    let mut compared = of_files(tree);
     if !facts.changed.is_empty() {
         compared.open.push(format!(
             "{} files changed while they were archived: what is in the archive is what was read of them",

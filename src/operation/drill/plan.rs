@@ -200,6 +200,7 @@ fn add_store(name: &ArtifactName, bases: &BTreeMap<String, Basis>, steps: &mut V
                 artifact: name.clone(),
             });
         }
+        ArtifactName::Files => steps.push(Step::CheckFiles),
         ArtifactName::Database { .. } | ArtifactName::Globals { .. } => {}
     }
 }

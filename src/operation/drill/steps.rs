@@ -6,6 +6,7 @@ use super::work::Work;
 use super::{compare, is_answer};
 use crate::docker::helper::Place;
 use crate::error::{Error, Result};
+use crate::operation::files;
 use crate::operation::load::Loading;
 use crate::operation::new_cluster::{NewCluster, globals};
 use crate::operation::step::Step;
@@ -65,6 +66,7 @@ impl Work<'_> {
                 Ok(())
             }
             Step::CompareKeys { service, artifact } => self.compare_keys(service, artifact).await,
+            Step::CheckFiles => self.check_files().await,
             Step::ProveTree { artifact } => self.prove_tree(artifact).await,
             Step::CheckIndexes { service, database } => self.check_indexes(service, database).await,
             Step::CheckRestored { check, artifact } => self.ask(check, artifact).await,
@@ -177,6 +179,13 @@ impl Work<'_> {
         }
         self.trees.insert(name.clone(), place);
         self.write_down(name, compare::of_tree(&read, &facts));
+        Ok(())
+    }
+
+    async fn check_files(&mut self) -> Result<()> {
+        let name = ArtifactName::Files;
+        let read = files::check(self.backup, self.artifact(&name)?).await?;
+        self.write_down(&name, compare::of_files(&read));
         Ok(())
     }
 

@@ -157,6 +157,7 @@ impl<'a> Work<'a> {
                     .into_iter()
                     .collect()
             }
+            Step::CheckFiles => vec![ArtifactName::Files],
             Step::CheckIndexes { service, database } => vec![ArtifactName::Database {
                 service: service.clone(),
                 database: database.clone(),

@@ -43,7 +43,7 @@ fn sort(artifact: &ArtifactName) -> Option<Sort> {
         ArtifactName::Database { service, .. } => Some(Sort::Database(service.clone())),
         ArtifactName::Volume { .. } => Some(Sort::Volume),
         ArtifactName::Bind { .. } => Some(Sort::Folder),
-        ArtifactName::Globals { .. } | ArtifactName::Redis { .. } => None,
+        ArtifactName::Globals { .. } | ArtifactName::Redis { .. } | ArtifactName::Files => None,
     }
 }
 
@@ -53,7 +53,9 @@ fn is_hidden(artifact: &ArtifactName) -> bool {
         ArtifactName::Database { database, .. } => database,
         ArtifactName::Volume { name } => name,
         ArtifactName::Bind { path } => path.trim_start_matches('/'),
-        ArtifactName::Globals { .. } | ArtifactName::Redis { .. } => return false,
+        ArtifactName::Globals { .. } | ArtifactName::Redis { .. } | ArtifactName::Files => {
+            return false;
+        }
     };
     name.strip_prefix("hidden-").is_some_and(|digits| {
         digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())

@@ -147,5 +147,6 @@ fn kind_name(kind: SourceKind) -> &'static str {
         SourceKind::Postgres => "PostgreSQL",
         SourceKind::Redis => "Redis",
         SourceKind::Volume => "volume",
+        SourceKind::Files => "files",
     }
 }

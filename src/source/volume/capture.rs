@@ -135,7 +135,13 @@ impl Capture {
     }
 }
 
-fn note(notes: &mut Vec<String>, name: &ArtifactName, what: &str, paths: &[String]) {
+/// Adds a note on what a tree's archive does not hold.
+pub(in crate::source) fn note(
+    notes: &mut Vec<String>,
+    name: &ArtifactName,
+    what: &str,
+    paths: &[String],
+) {
     if paths.is_empty() {
         return;
     }

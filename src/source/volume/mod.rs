@@ -11,6 +11,7 @@ pub mod capture;
 pub mod inspector;
 pub mod session;
 
+pub(super) use capture::note;
 pub use capture::{Capture, VolumeFacts, volume_facts};
 pub use inspector::TarInspector;
 pub use session::{HelperImage, Session};

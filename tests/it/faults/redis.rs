@@ -394,11 +394,7 @@ fn the_recipe_restores_by_hand() {
             .skip(1)
             .map(|block| block.split("```").next().unwrap())
             .collect();
-        let [check, stop, off, on, start] = blocks[..] else {
-            panic!("{text}");
-        };
-        let put = if append_only { on } else { off };
-        let script = [check, stop, put, start].concat();
+        let script = blocks.concat();
         let output = feed(
             Command::new("bash")
                 .args(["-e", "-o", "pipefail", "-c", &script])

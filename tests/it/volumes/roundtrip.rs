@@ -175,12 +175,16 @@ fn stock_tar_follows_the_recipe() {
         .map(|rest| rest.split("```").next().unwrap())
         .collect();
     let target = tempfile::tempdir().unwrap();
-    let script = format!(
-        "set -eu\n{}DIR={}\n{}",
-        blocks[0],
-        target.path().display(),
-        blocks[2]
-    );
+    // As it stands there, but for where to.
+    let script: String = blocks
+        .concat()
+        .lines()
+        .map(|line| match line.starts_with("DIR=") {
+            true => format!("DIR={}\n", target.path().display()),
+            false => format!("{line}\n"),
+        })
+        .collect();
+    let script = format!("set -eu\n{script}");
     let run = Command::new("bash")
         .args(["-c", &script])
         .current_dir(&backup)
