@@ -164,6 +164,16 @@ impl Session {
         self.with_keys(repository, &[])
     }
 
+    /// The repository that is named; without a name the one at `address`, where that is known.
+    pub(super) async fn repository_or(&self, address: Option<&str>) -> Result<Repository> {
+        let location = match address {
+            Some(address) if self.named.is_empty() => address.parse()?,
+            _ => self.location()?,
+        };
+        let repository = Repository::open(&location, &self.access).await?;
+        self.with_keys(repository, &[])
+    }
+
     /// The repository with the keys at hand: `--identity`, `LIFEBOAT_IDENTITY`, `LIFEBOAT_PASSPHRASE`, the
     /// configuration's; and `recipients`, or the configuration's, for new backups.
     fn with_keys(&self, repository: Repository, recipients: &[String]) -> Result<Repository> {
@@ -283,7 +293,7 @@ impl Session {
             engine: Some(engine),
             ..self.context()?
         };
-        resume_abandoned(&context, observer).await?;
+        resume_abandoned(&context, || self.sources(), observer).await?;
         Ok(context)
     }
 }

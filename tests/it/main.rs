@@ -29,3 +29,4 @@ mod schedules;
 mod status;
 mod stores;
 mod volumes;
+mod whole;

@@ -157,6 +157,7 @@ impl Planner<'_> {
                     incoming: side,
                     live: database.clone(),
                     aside,
+                    kept_by: None,
                 },
             ]);
         }
