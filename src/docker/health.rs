@@ -174,13 +174,9 @@ impl Engine {
         loop {
             let mut next = Vec::new();
             for mut watched in left {
-                match self.look(watched.one).await? {
-                    None => {}
-                    Some(condition) => {
-                        if !watched.see(condition) {
-                            next.push(watched);
-                        }
-                    }
+                let seen = self.look(watched.one).await?;
+                if seen.is_some_and(|condition| !watched.see(condition)) {
+                    next.push(watched);
                 }
             }
             left = next;

@@ -1,9 +1,9 @@
 //! The lock that one run holds on a stack, from its first change to its last.
 
 use super::Context;
+use super::aftermath::Aftermath;
 use super::hooks::Surroundings;
 use super::journal::{self, Unfinished};
-use super::quiesce::Aftermath;
 use super::snapshots::Snapshots;
 use super::sources::{SourceOptions, SourceService, some_image};
 use super::step::Step;

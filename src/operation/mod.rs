@@ -3,6 +3,7 @@
 //! Each is `async fn x(&Context, XRequest, &dyn Observer) -> Result<XReport>`. What changes something first
 //! builds a [`plan::Plan`], which `--dry-run` prints and one executor runs and journals.
 
+pub mod aftermath;
 pub mod backup;
 mod capture;
 pub mod catalog;
@@ -25,7 +26,7 @@ mod lock;
 mod plain;
 pub mod plan;
 pub mod prune;
-pub mod quiesce;
+mod quiesce;
 mod recipe;
 pub mod restore;
 mod restore_plan;

@@ -27,6 +27,17 @@ use crate::stack::SourceKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// How much of the last restore in place is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    All,
+    /// Databases and Redis; volumes and folders stay as they are.
+    Servers,
+    /// None: what was kept for that is dropped.
+    Discard,
+}
+
 /// What to undo.
 #[derive(Debug)]
 pub struct RollbackRequest {
@@ -34,10 +45,8 @@ pub struct RollbackRequest {
     pub stack: Option<String>,
     /// The sources' configuration.
     pub sources: SourcesByStack,
-    /// Drop what was kept instead of bringing it back.
-    pub discard: bool,
-    /// Leave volumes and folders as they are.
-    pub without_volumes: bool,
+    /// How much of it.
+    pub extent: Extent,
     /// Stop only who writes to a volume or folder that is replaced.
     pub keep_running: bool,
     /// How long what was stopped may take to be well again; after that all of the rollback is undone.
@@ -113,39 +122,15 @@ async fn locked(
         run,
         ..
     } = *claim;
-    let mut servers = BTreeMap::new();
-    let mut found: Vec<Found> = Vec::new();
-    let mut files: Vec<KeptFiles> = Vec::new();
-    for SourceService { kind, service } in services.iter().filter(|one| one.service.running) {
-        if *kind != SourceKind::Postgres {
-            let server = ready_redis(context, service, options, run.as_str()).await?;
-            let Ok(layout) = server.survey().await?.layout else {
-                continue;
-            };
-            let kept = server.kept(&layout).await?.into_iter();
-            files.extend(kept.map(|folder| KeptFiles {
-                service: service.name.clone(),
-                layout: layout.clone(),
-                folder,
-            }));
-            continue;
-        }
-        let server = ready_server(context, service, options, run.as_str()).await?;
-        let session = server.maintenance(&[]).await?;
-        let of_service = marked(&session).await?.into_iter();
-        found.extend(of_service.map(|database| Found {
-            service: service.name.clone(),
-            database,
-        }));
-        servers.insert(service.name.clone(), server);
-    }
+    let (servers, found, files) = survey(context, claim).await?;
     let last = last_run(&found, &files);
-    let restore = LastRestore::of(context, stack, last);
-    let archives = match request.discard || request.without_volumes {
-        true => None,
-        false => restore.archives(open, observer).await?,
+    let with_trees = request.extent == Extent::All;
+    let restore = LastRestore::of(context, stack, last, with_trees);
+    let archives = match with_trees {
+        true => restore.archives(open, observer).await?,
+        false => None,
     };
-    let steps = if request.discard {
+    let steps = if request.extent == Extent::Discard {
         discard(&found, &files)
     } else {
         let back = BringingBack {
@@ -218,6 +203,46 @@ async fn locked(
         done: true,
         safety: work.trees.safety,
     })
+}
+
+/// What the servers of a stack that run keep: of databases, and of data files.
+async fn survey(
+    context: &Context,
+    claim: &Claim<'_>,
+) -> Result<(BTreeMap<String, Server>, Vec<Found>, Vec<KeptFiles>)> {
+    let Claim {
+        services,
+        options,
+        run,
+        ..
+    } = *claim;
+    let mut servers = BTreeMap::new();
+    let mut found: Vec<Found> = Vec::new();
+    let mut files: Vec<KeptFiles> = Vec::new();
+    for SourceService { kind, service } in services.iter().filter(|one| one.service.running) {
+        if *kind != SourceKind::Postgres {
+            let server = ready_redis(context, service, options, run.as_str()).await?;
+            let Ok(layout) = server.survey().await?.layout else {
+                continue;
+            };
+            let kept = server.kept(&layout).await?.into_iter();
+            files.extend(kept.map(|folder| KeptFiles {
+                service: service.name.clone(),
+                layout: layout.clone(),
+                folder,
+            }));
+            continue;
+        }
+        let server = ready_server(context, service, options, run.as_str()).await?;
+        let session = server.maintenance(&[]).await?;
+        let of_service = marked(&session).await?.into_iter();
+        found.extend(of_service.map(|database| Found {
+            service: service.name.clone(),
+            database,
+        }));
+        servers.insert(service.name.clone(), server);
+    }
+    Ok((servers, found, files))
 }
 
 /// A database that lifeboat keeps, and its service.

@@ -36,8 +36,13 @@ pub(super) struct Archives {
 
 impl<'a> LastRestore<'a> {
     /// `of_servers` is the last restore that servers keep something of. A later one may have replaced volumes alone,
-    /// which this machine remembers where it has made it, and has not undone it.
-    pub(super) fn of(context: &Context, stack: &'a Stack, of_servers: Option<&str>) -> Self {
+    /// which this machine remembers where it has made it, and has not undone it; it counts for `with_trees` alone.
+    pub(super) fn of(
+        context: &Context,
+        stack: &'a Stack,
+        of_servers: Option<&str>,
+        with_trees: bool,
+    ) -> Self {
         let past = journal::past(&context.state, &stack.name);
         let last_back = past
             .iter()
@@ -46,7 +51,7 @@ impl<'a> LastRestore<'a> {
             .max();
         let of_trees = past
             .iter()
-            .filter(|one| has_replaced_trees(one) && stands(one))
+            .filter(|one| with_trees && has_replaced_trees(one) && stands(one))
             .map(|one| one.plan.run.as_str())
             .filter(|run| last_back.as_deref().is_none_or(|back| *run > back))
             .max();

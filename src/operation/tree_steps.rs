@@ -2,9 +2,10 @@
 
 use super::Context;
 use super::first_backup::FirstBackup;
-use super::quiesce::{Anew, quiesce, resume, take_back};
+use super::quiesce::{quiesce, resume, take_back};
 use super::snapshots::Snapshots;
 use super::sources::some_image;
+use super::standing::Anew;
 use super::step::Step;
 use super::trees::Trees;
 use crate::docker::lock::StackLock;

@@ -335,6 +335,7 @@ pub(super) struct Standing {
     pub health_timeout: u64,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// The stack; may be left out where there is one

@@ -8,7 +8,7 @@ use crate::cli::session::Session;
 use crate::error::Result;
 use crate::manifest::BackupId;
 use crate::operation::plan::Plan;
-use crate::operation::rollback::{RollbackRequest, rollback};
+use crate::operation::rollback::{Extent, RollbackRequest, rollback};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -30,11 +30,15 @@ pub(super) async fn run(
     let context = session.context_with_engine(output).await?;
     let sources = session.sources()?;
     let open = async |address: Option<&str>| session.repository_or(address).await;
+    let extent = match (arguments.discard, arguments.without_volumes) {
+        (true, _) => Extent::Discard,
+        (false, true) => Extent::Servers,
+        (false, false) => Extent::All,
+    };
     let request = |dry_run| RollbackRequest {
         stack: arguments.stack.clone(),
         sources: sources.clone(),
-        discard: arguments.discard,
-        without_volumes: arguments.without_volumes,
+        extent,
         keep_running: arguments.standing.keep_running,
         health: Duration::from_secs(arguments.standing.health_timeout),
         wait: arguments.wait.wait.map(Duration::from_secs),
