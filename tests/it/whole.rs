@@ -206,7 +206,7 @@ fn all_of_a_stack_goes_back_and_forward_again() {
     let (api, web) = (shop.container("api"), shop.container("web"));
     let planned = shop.run(&plan).expect_code(0);
     let stopping = format!("would stop {web}, stop {api}\n");
-    let start = format!(
+    let starting = format!(
         "would start again {api}, {web}, wait until these are well, 300 seconds at most: {api}, {web}"
     );
     let planned = planned.says(&[&stopping, &starting, &shop.container("redis")]);
