@@ -72,7 +72,14 @@ async fn servers_of(
         return Ok((Vec::new(), SourceOptions::default()));
     }
     let engine = context.engine()?;
-    let stack = find_stack(engine, Some(stack)).await?;
+    let stack = match find_stack(engine, Some(stack)).await {
+        Ok(stack) => stack,
+        // Whoever has taken the stack away took its servers along.
+        Err(error) if error.kind() == Kind::Usage => {
+            return Ok((Vec::new(), SourceOptions::default()));
+        }
+        Err(error) => return Err(error),
+    };
     let services = source_services(engine, &stack).await?;
     let options = sources()?.remove(&stack.name).unwrap_or_default();
     Ok((services, options))
