@@ -343,7 +343,7 @@ fn excluded_and_disabled_volumes_are_left_out() {
     let artifacts = &listed["backups"][0]["commit"]["artifacts"];
     assert_eq!(
         *artifacts,
-        serde_json::json!([format!("volume/{}", project.volume())])
+        serde_json::json!(["files", format!("volume/{}", project.volume())])
     );
     assert!(docker(&["image", "ls", "-q", APP]).len() > 5);
 }

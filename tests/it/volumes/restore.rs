@@ -292,7 +292,7 @@ fn a_damaged_archive_is_refused_before_anything_is_touched() {
     let object = place
         .files()
         .into_iter()
-        .find(|path| path.to_string_lossy().ends_with(".tar.zst"))
+        .find(|path| path.to_string_lossy().ends_with("_files.tar.zst"))
         .unwrap();
     let object = place.repository.join(object);
     let sound = fs::read(&object).unwrap();
