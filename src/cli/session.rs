@@ -9,8 +9,8 @@ use crate::docker::connect::connect;
 use crate::error::{Error, Kind, Result, nearest};
 use crate::event::Observer;
 use crate::operation::Context;
+use crate::operation::aftermath::resume_abandoned;
 use crate::operation::helpers::HelperProgram;
-use crate::operation::quiesce::resume_abandoned;
 use crate::operation::sources::{SourceOptions, SourcesByStack};
 use crate::repository::{Access, Location, Repository};
 use crate::source::Credentials;
@@ -164,6 +164,16 @@ impl Session {
         self.with_keys(repository, &[])
     }
 
+    /// The repository that is named; without a name the one at `address`, where that is known.
+    pub(super) async fn repository_or(&self, address: Option<&str>) -> Result<Repository> {
+        let location = match address {
+            Some(address) if self.named.is_empty() => address.parse()?,
+            _ => self.location()?,
+        };
+        let repository = Repository::open(&location, &self.access).await?;
+        self.with_keys(repository, &[])
+    }
+
     /// The repository with the keys at hand: `--identity`, `LIFEBOAT_IDENTITY`, `LIFEBOAT_PASSPHRASE`, the
     /// configuration's; and `recipients`, or the configuration's, for new backups.
     fn with_keys(&self, repository: Repository, recipients: &[String]) -> Result<Repository> {
@@ -284,7 +294,7 @@ impl Session {
             engine: Some(engine),
             ..self.context()?
         };
-        resume_abandoned(&context, observer).await?;
+        resume_abandoned(&context, || self.sources(), observer).await?;
         Ok(context)
     }
 }

@@ -5,14 +5,15 @@
 //! counts for as long as its run holds the stack's lock; one that outlives it was left by a dead run, and whoever
 //! comes next starts what it names.
 
+use super::health::Awaited;
 use super::helper::Place;
 use super::lock::{LOCK_ROLE, STACK_LABEL};
 use super::owner::Owner;
-use super::{Engine, Labelled, PLAIN_REQUEST, ROLE_LABEL, RUN_LABEL, failed, status, within};
+use super::{Engine, Labelled, ROLE_LABEL, RUN_LABEL, within};
 use crate::error::{Error, Result};
 use crate::stack::{Quiesce, Service};
 use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
+use bollard::query_parameters::ListContainersOptionsBuilder;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -25,8 +26,6 @@ pub(super) const QUIESCED_ROLE: &str = "quiesced";
 const STANDSTILL_LABEL: &str = "dev.lifeboat.standstill";
 /// How long a container may take to be healthy again before the next one is started.
 const HEALTHY_LIMIT: Duration = Duration::from_mins(2);
-/// How often that is asked.
-const POLL: Duration = Duration::from_millis(250);
 
 /// A container that ran, and is stopped or paused for a while. Its id may change meanwhile: its labels find it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +85,10 @@ pub struct Standstill {
     /// Volumes that are made, and removed again unless they were filled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<String>,
+    /// What is exchanged on servers while they are, in the words of whoever does it: exchanged back, last first, before
+    /// they are started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exchanges: Vec<serde_json::Value>,
 }
 
 impl Standstill {
@@ -138,6 +141,26 @@ impl Engine {
         let made = self.create(&name, body).await?;
         made.map(|_| ())
             .ok_or_else(|| Error::failed(format!("the container name {name} is taken")))
+    }
+
+    /// Writes down something else in the place of what a run has written down before. Whoever comes by between the two
+    /// finds both, which must do no harm.
+    pub async fn record_instead(
+        &self,
+        owner: &Owner,
+        stack: &str,
+        image: &str,
+        standstill: &Standstill,
+    ) -> Result<()> {
+        let known = self.labelled(format!("{RUN_LABEL}={}", owner.run)).await?;
+        self.record_quiesced(owner, stack, image, standstill)
+            .await?;
+        for record in known {
+            if record.label(ROLE_LABEL) == QUIESCED_ROLE {
+                self.remove(&record.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the record of a run that has started everything again.
@@ -210,6 +233,12 @@ impl Engine {
     /// # Errors
     /// Not found where nothing of its labels is there any more.
     pub async fn resume(&self, container: &Quiesced) -> Result<()> {
+        self.resume_until(container, Instant::now() + HEALTHY_LIMIT)
+            .await
+    }
+
+    /// The same; one that others wait for must be healthy at `until`.
+    pub async fn resume_until(&self, container: &Quiesced, until: Instant) -> Result<()> {
         let id = self.present_id(container).await?.ok_or_else(|| {
             Error::not_found(format!(
                 "there is no container of service {} any more",
@@ -220,10 +249,16 @@ impl Engine {
             return within("continue the container", self.client.unpause_container(&id)).await;
         }
         self.start(&id).await?;
-        match container.awaited {
-            true => self.wait_healthy(&id, &container.service).await,
-            false => Ok(()),
+        if container.awaited {
+            let one = Awaited {
+                container_id: id,
+                container_name: container.container_name.clone(),
+                service: container.service.clone(),
+                was_well: true,
+            };
+            self.wait_well(&[one], until).await?;
         }
+        Ok(())
     }
 
     /// The id that a container has now: it may have been made anew under the same labels.
@@ -250,36 +285,5 @@ impl Engine {
         let list = self.client.list_containers(Some(options));
         let found = within("list the containers", list).await?;
         Ok(found.into_iter().find_map(|one| one.id))
-    }
-
-    /// Waits until a container's own check is content; without a check, until it runs.
-    async fn wait_healthy(&self, id: &str, service: &str) -> Result<()> {
-        let until = Instant::now() + HEALTHY_LIMIT;
-        loop {
-            let inspect = self
-                .client
-                .inspect_container(id, None::<InspectContainerOptions>);
-            let container = match tokio::time::timeout(PLAIN_REQUEST, inspect).await {
-                Ok(Ok(container)) => container,
-                Ok(Err(cause)) if status(&cause) == Some(404) => return Ok(()),
-                Ok(Err(cause)) => return Err(failed("inspect a container", cause)),
-                Err(_) => return Err(super::too_late("inspect a container")),
-            };
-            let health = container
-                .state
-                .and_then(|state| state.health)
-                .and_then(|health| health.status)
-                .map(|status| status.to_string());
-            match health.as_deref() {
-                None | Some("" | "none" | "healthy") => return Ok(()),
-                Some(said) if Instant::now() >= until => {
-                    return Err(Error::failed(format!(
-                        "service {service} was started again and is still {said} after {} seconds",
-                        HEALTHY_LIMIT.as_secs()
-                    )));
-                }
-                Some(_) => tokio::time::sleep(POLL).await,
-            }
-        }
     }
 }

@@ -15,6 +15,9 @@ use crate::schedule::Hooks;
 use crate::stack::{ArtifactName, Stack};
 use std::collections::BTreeMap;
 
+/// The tag of such a backup: its value is the run that it was made for.
+pub(super) const BEFORE: &str = "before";
+
 /// Who backs up first, and where to.
 pub(super) struct FirstBackup<'a> {
     pub context: &'a Context,
@@ -58,7 +61,7 @@ impl FirstBackup<'_> {
             only,
             include: Vec::new(),
             sources: SourcesByStack::new(),
-            tags: BTreeMap::from([("before".to_owned(), run.to_string())]),
+            tags: BTreeMap::from([(BEFORE.to_owned(), run.to_string())]),
             pin: true,
             allow_partial: false,
             level: None,

@@ -3,7 +3,7 @@
 use super::Context;
 use super::backup::{BackupReport, BackupRequest, Finished, backup};
 use super::plan::Plan;
-use super::restore::{RestoreReport, RestoreRequest, Target, restore};
+use super::restore::{HEALTH_LIMIT, RestoreReport, RestoreRequest, Target, restore};
 use super::shown::shown;
 use super::sources::{SourcesByStack, find_stack};
 use crate::error::{Error, Result};
@@ -38,6 +38,8 @@ pub struct WayBack {
     repository: Repository,
     entry: Entry,
     sources: SourcesByStack,
+    /// Whether it holds a part of the stack only, which is put back while the rest runs.
+    keep_running: bool,
     wait: Option<Duration>,
 }
 
@@ -58,7 +60,7 @@ pub async fn back_up(
     request.tags = tags;
     request.stack = Some(stack.name);
     let (repositories, sources) = (request.repositories.clone(), request.sources.clone());
-    let wait = request.wait;
+    let (wait, keep_running) = (request.wait, !request.only.is_empty());
     let finished = match backup(context, request, observer).await? {
         BackupReport::Planned(plan) => return Ok(Guarded::Planned(plan)),
         BackupReport::Done(finished) => finished,
@@ -82,6 +84,7 @@ pub async fn back_up(
         repository: repository.clone(),
         entry,
         sources,
+        keep_running,
         wait,
     };
     Ok(Guarded::Done(finished, Box::new(back)))
@@ -127,6 +130,8 @@ impl WayBack {
             target: Target::InPlace,
             into: None,
             sources: self.sources.clone(),
+            keep_running: self.keep_running,
+            health: HEALTH_LIMIT,
             wait: self.wait,
             dry_run,
         };

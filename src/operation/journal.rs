@@ -4,8 +4,10 @@
 //! learned from the engine and the servers themselves, since the next run may come from another machine.
 
 use super::plan::Plan;
+use super::step::Step;
 use crate::error::{OrFail, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -104,6 +106,60 @@ pub fn unfinished(state: &Path, stack: &str) -> Vec<Unfinished> {
     found
 }
 
+/// A run that this machine remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Past {
+    /// What it was going to do.
+    pub plan: Plan,
+    /// The steps that were done.
+    pub done: BTreeSet<usize>,
+}
+
+impl Past {
+    /// Whether a step that `is_it` was done.
+    pub(super) fn has_done(&self, is_it: impl Fn(&Step) -> bool) -> bool {
+        let mut steps = self.plan.steps.iter().enumerate();
+        steps.any(|(index, step)| self.done.contains(&index) && is_it(step))
+    }
+
+    /// Whether all of it was done.
+    pub(super) fn is_whole(&self) -> bool {
+        self.done.len() == self.plan.steps.len()
+    }
+}
+
+/// The runs on `stack` that this machine remembers, oldest first.
+pub(super) fn past(state: &Path, stack: &str) -> Vec<Past> {
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let mut lines = lines_of(&text);
+        let Some(Line::Plan { plan }) = lines.next() else {
+            return None;
+        };
+        let done = lines.filter_map(|line| match line {
+            Line::Done { index } => Some(index),
+            _ => None,
+        });
+        Some(Past {
+            done: done.collect(),
+            plan,
+        })
+    };
+    let mut found: Vec<Past> = files(&state.join("journals"))
+        .iter()
+        .filter_map(read)
+        .filter(|past| past.plan.stack == stack)
+        .collect();
+    found.sort_by(|a, b| a.plan.run.cmp(&b.plan.run));
+    found
+}
+
+/// The lines of a journal; its last one may be cut short.
+fn lines_of(text: &str) -> impl Iterator<Item = Line> {
+    text.lines()
+        .map_while(|line| serde_json::from_str::<Line>(line).ok())
+}
+
 /// Where the journal of a run is.
 pub(super) fn path(state: &Path, run: &str) -> PathBuf {
     state.join("journals").join(format!("{run}.jsonl"))
@@ -130,12 +186,10 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// The run of a journal without an end; its last line may be cut short.
+/// The run of a journal without an end.
 fn read(path: &Path) -> Option<Unfinished> {
     let text = std::fs::read_to_string(path).ok()?;
-    let mut lines = text
-        .lines()
-        .map_while(|line| serde_json::from_str::<Line>(line).ok());
+    let mut lines = lines_of(&text);
     let Some(Line::Plan { plan }) = lines.next() else {
         return None;
     };
@@ -166,7 +220,6 @@ fn forget_old(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::step::Step;
     use super::*;
 
     fn plan(run: &str) -> Plan {

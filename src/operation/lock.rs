@@ -1,9 +1,9 @@
 //! The lock that one run holds on a stack, from its first change to its last.
 
 use super::Context;
+use super::aftermath::Aftermath;
 use super::hooks::Surroundings;
 use super::journal::{self, Unfinished};
-use super::quiesce::resume_stack;
 use super::snapshots::Snapshots;
 use super::sources::{SourceOptions, SourceService, some_image};
 use super::step::Step;
@@ -58,7 +58,13 @@ impl Claim<'_> {
         // What stays is swept by the next run.
         let _ = engine.sweep().await;
         let put_right = async {
-            resume_stack(context, stack, self.observer).await?;
+            let aftermath = Aftermath {
+                context,
+                services: self.services,
+                options: self.options,
+                observer: self.observer,
+            };
+            aftermath.of_stack(stack).await?;
             self.put_all_right(context).await
         };
         match put_right.await {
@@ -97,6 +103,10 @@ impl Claim<'_> {
         };
         let begun = dead.at.map_or(0, |at| at + 1);
         let is_there = |name: &String| self.services.iter().any(|one| one.service.name == *name);
+        // What is written down on the engine, too, was put right from there, or stands.
+        let is_recorded = dead.plan.steps.iter().any(
+            |step| matches!(step, Step::Quiesce { standstill } if !standstill.exchanges.is_empty()),
+        );
         for step in dead.plan.steps.iter().take(begun).rev() {
             let done = match step {
                 // Whoever took the service out of the stack took its files along.
@@ -105,6 +115,7 @@ impl Claim<'_> {
                 {
                     Ok(())
                 }
+                Step::ReplaceFiles { .. } if is_recorded => Ok(()),
                 Step::ReplaceFiles {
                     service,
                     layout,

@@ -3,6 +3,7 @@
 //! Each is `async fn x(&Context, XRequest, &dyn Observer) -> Result<XReport>`. What changes something first
 //! builds a [`plan::Plan`], which `--dry-run` prints and one executor runs and journals.
 
+pub mod aftermath;
 pub mod backup;
 mod bases;
 mod capture;
@@ -12,6 +13,7 @@ pub mod copy;
 mod dependencies;
 pub mod doctor;
 pub mod drill;
+mod exchange;
 pub mod export;
 mod fan_out;
 pub mod files;
@@ -29,21 +31,24 @@ pub mod partial;
 mod plain;
 pub mod plan;
 pub mod prune;
-pub mod quiesce;
+mod quiesce;
 mod recipe;
 pub mod restore;
 mod restore_plan;
 mod restore_steps;
 mod restore_trees;
 pub mod rollback;
+mod rollback_plan;
 pub mod runs;
 pub mod scheduled;
 pub mod shown;
 mod snapshots;
 pub mod sources;
+mod standing;
 pub mod status;
 pub mod step;
 mod throwaway;
+mod tree_steps;
 mod trees;
 pub mod verify;
 pub mod volume;

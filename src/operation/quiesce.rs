@@ -2,12 +2,9 @@
 
 use super::Context;
 use super::dependencies::Dependencies;
-use super::trees::Trees;
 use super::volumes::Store;
-use crate::docker::lock::PUTTING_RIGHT;
-use crate::docker::quiesce::{Abandoned, Quiesced, Standstill};
-use crate::error::{Error, Kind, Result};
-use crate::event::{Event, Observer};
+use crate::docker::quiesce::{Quiesced, Standstill};
+use crate::error::{Error, Result};
 use crate::manifest::{BackupId, Consistency};
 use crate::stack::{Quiesce, Service, Stack};
 use std::collections::BTreeMap;
@@ -19,7 +16,7 @@ const LABEL: &str = "lifeboat.quiesce";
 ///
 /// # Errors
 /// Usage for a label that says something else.
-fn wish(service: &Service, asked: Option<Quiesce>) -> Result<Option<Quiesce>> {
+pub(super) fn wish(service: &Service, asked: Option<Quiesce>) -> Result<Option<Quiesce>> {
     match service.labels.get(LABEL).map(String::as_str) {
         None => Ok(asked),
         Some("none") => Ok(None),
@@ -144,7 +141,7 @@ pub(super) async fn take_back(context: &Context, run: &str, standstill: &Standst
 
 /// Waits until nothing is on its way down any more. Whoever asked the engine to stop a container may have gone, and it
 /// goes on with that: starting the container does nothing then, and a moment later it is down.
-async fn settle(context: &Context, containers: &[Quiesced]) -> Result<()> {
+pub(super) async fn settle(context: &Context, containers: &[Quiesced]) -> Result<()> {
     let engine = context.engine()?;
     let stopped = containers.iter().filter(|one| one.how == Quiesce::Stop);
     for container in stopped.rev() {
@@ -181,118 +178,6 @@ async fn start(context: &Context, containers: &[Quiesced]) -> Result<()> {
         "see docker logs; then: docker start {}",
         names.join(" ")
     )))
-}
-
-/// Starts what dead runs have stopped, on every stack that nobody else is at work on.
-///
-/// # Errors
-/// Where the engine does not answer. That a container could not be started is a warning: it keeps nobody from work.
-pub async fn resume_abandoned(context: &Context, observer: &dyn Observer) -> Result<()> {
-    let engine = context.engine()?;
-    let abandoned = engine.abandoned().await?;
-    let images: BTreeMap<&str, &str> = abandoned
-        .iter()
-        .map(|one| (one.stack.as_str(), one.image.as_str()))
-        .collect();
-    for (stack, image) in images {
-        let run = context.new_id()?;
-        let owner = context.owner(&run)?;
-        let lock = engine.lock(stack, &owner, image, PUTTING_RIGHT).await;
-        let lock = match lock {
-            Ok(lock) => lock,
-            // Whoever holds it has seen to this when it took it.
-            Err(error) if error.kind() == Kind::Busy => continue,
-            Err(error) => return Err(error),
-        };
-        // Looked at again: what ended well since has taken its record away before it gave the lock back.
-        let resumed = resume_stack(context, stack, observer).await;
-        super::lock::release(Some(lock), observer).await;
-        if let Err(error) = resumed {
-            observer.observe(&Event::Warning {
-                message: error.chain(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Starts what dead runs have stopped on the stack whose lock is held.
-pub(super) async fn resume_stack(
-    context: &Context,
-    stack: &str,
-    observer: &dyn Observer,
-) -> Result<()> {
-    for abandoned in context.engine()?.abandoned().await? {
-        if abandoned.stack == stack {
-            one_abandoned(context, &abandoned, observer).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn one_abandoned(
-    context: &Context,
-    abandoned: &Abandoned,
-    observer: &dyn Observer,
-) -> Result<()> {
-    let Standstill {
-        containers,
-        trees,
-        volumes,
-    } = &abandoned.standstill;
-    let containers_named = containers
-        .iter()
-        .map(|one| format!("starting {}", one.container_name));
-    let trees_named = trees
-        .iter()
-        .map(|tree| format!("putting back what {} held", tree.place));
-    let volumes_named = volumes
-        .iter()
-        .map(|name| format!("removing the unfinished volume {name}"));
-    let doing: Vec<String> = trees_named
-        .chain(volumes_named)
-        .chain(containers_named)
-        .collect();
-    observer.observe(&Event::Warning {
-        message: format!(
-            "the run {} on {} died before its end: {}",
-            abandoned.run,
-            abandoned.stack,
-            doing.join(", ")
-        ),
-    });
-    let run: BackupId = abandoned.run.parse()?;
-    let work = Trees::new(context, &run, observer);
-    settle(context, containers).await?;
-    for tree in trees {
-        work.swap_back(tree).await?;
-    }
-    for name in volumes {
-        work.discard(name).await?;
-    }
-    // What is gone is gone: somebody has removed it meanwhile.
-    let mut present = Vec::new();
-    let engine = context.engine()?;
-    for container in containers {
-        match engine.resume(container).await {
-            Err(error) if error.kind() == Kind::NotFound => {
-                observer.observe(&Event::Warning {
-                    message: error.chain(),
-                });
-            }
-            Err(error) => present.push(format!("{}: {}", container.service, error.chain())),
-            Ok(()) => {}
-        }
-    }
-    if !present.is_empty() {
-        return Err(Error::failed(format!(
-            "what the run {} has stopped could not be started: {}",
-            abandoned.run,
-            present.join("; ")
-        ))
-        .hint("see docker logs; the next command tries again"));
-    }
-    engine.forget(abandoned).await
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::sources::{
     SourceOptions, SourceService, SourcesByStack, end_dead_sessions, find_stack, ready_redis,
     ready_server, source_services,
 };
+use super::tree_steps::TreeWork;
 use super::trees::Trees;
 use crate::docker::lock::StackLock;
 use crate::error::{Kind, Result};
@@ -24,6 +25,9 @@ use crate::source::postgres::{Role, Server, drop_database, marked};
 use crate::stack::{Service, SourceKind, Stack};
 use serde::Serialize;
 use std::time::{Duration, Instant};
+
+/// How long what was stopped may take to be well again, where nobody says.
+pub const HEALTH_LIMIT: Duration = Duration::from_mins(5);
 
 /// Where restored databases go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,11 @@ pub struct RestoreRequest {
     pub into: Option<String>,
     /// The sources' configuration.
     pub sources: SourcesByStack,
+    /// Stop only who writes to a volume or folder that is replaced. Without it, a restore of all of a backup in place
+    /// stops everything else of the stack that runs.
+    pub keep_running: bool,
+    /// How long what was stopped may take to be well again; after that all of the restore is undone.
+    pub health: Duration,
     /// How long to wait for another run on the stack.
     pub wait: Option<Duration>,
     /// Make the plan and stop.
@@ -199,6 +208,7 @@ impl Restoring<'_> {
             facts: &facts,
             servers: &servers,
             redis: &redis,
+            services: self.services,
             trees: TreePlanner {
                 context: self.context,
                 request: self.request,
@@ -231,18 +241,20 @@ impl Restoring<'_> {
             servers,
             incoming: planned.incoming,
             observer: self.observer,
-            snapshots: Snapshots {
-                context: self.context,
-                services: self.services,
-                options: self.options,
-                run: self.run,
-                observer: self.observer,
+            trees: TreeWork {
+                snapshots: Snapshots {
+                    context: self.context,
+                    services: self.services,
+                    options: self.options,
+                    run: self.run,
+                    observer: self.observer,
+                },
+                trees: Trees::new(self.context, self.run, self.observer),
+                stack: self.stack,
+                lock,
+                archives: Some((&self.request.repository, self.backup)),
+                safety: None,
             },
-            trees: Trees::new(self.context, self.run, self.observer),
-            stack: self.stack,
-            request: self.request,
-            lock,
-            safety: None,
         };
         let journal = Journal::begin(&self.context.state, &report.plan)?;
         let executed = execute(
@@ -263,7 +275,7 @@ impl Restoring<'_> {
                 .await;
         }
         executed?;
-        report.safety = work.safety;
+        report.safety = work.trees.safety;
         Ok(report)
     }
 

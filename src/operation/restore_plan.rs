@@ -4,7 +4,9 @@ use super::plan::Plan;
 use super::restore::{Kept, RestoreRequest, Target};
 use super::restore_trees::TreePlanner;
 use super::sources::SourceService;
+use super::standing::Standing;
 use super::step::Step;
+use crate::docker::quiesce::Standstill;
 use crate::error::{Error, Result, nearest};
 use crate::manifest::{Artifact, BackupId, Facts};
 use crate::repository::Backup;
@@ -109,6 +111,8 @@ pub(super) struct Planner<'a> {
     pub facts: &'a Facts,
     pub servers: &'a Servers,
     pub redis: &'a RedisServers,
+    /// The stack's servers.
+    pub services: &'a [SourceService],
     pub trees: TreePlanner<'a>,
     pub run: &'a BackupId,
 }
@@ -164,6 +168,7 @@ impl Planner<'_> {
                 incoming: side,
                 live: live.to_owned(),
                 aside,
+                kept_by: None,
             });
             incoming.push(one);
         }
@@ -178,19 +183,10 @@ impl Planner<'_> {
         let trees = self.trees.make().await?;
         steps.extend(trees.beside);
         // Last, and together: until here nothing that serves was touched.
-        let standstill = trees.standstill;
-        let stands_still = !standstill.trees.is_empty();
-        if stands_still {
-            steps.push(Step::Quiesce {
-                standstill: standstill.clone(),
-            });
-        }
-        steps.extend(trees.swaps);
-        steps.extend(replaced);
-        steps.extend(swaps);
-        if stands_still {
-            steps.push(Step::Resume { standstill });
-        }
+        let mut exchange = trees.swaps;
+        exchange.extend(replaced);
+        exchange.extend(swaps);
+        steps.extend(self.standing_still(trees.standstill, exchange).await?);
         steps.extend(trees.after);
         let plan = Plan {
             operation: "restore".to_owned(),
@@ -203,6 +199,29 @@ impl Planner<'_> {
             incoming,
             kept,
         })
+    }
+
+    /// What puts everything in place, between stopping who must not see it and starting them again.
+    async fn standing_still(
+        &self,
+        standstill: Standstill,
+        exchange: Vec<Step>,
+    ) -> Result<Vec<Step>> {
+        let request = self.request;
+        let is_whole = request.only.is_empty() && request.target == Target::InPlace;
+        let artifacts = self.selected.iter();
+        let servers: Vec<&str> = artifacts
+            .filter_map(|artifact| artifact.name.service())
+            .collect();
+        let standing = Standing {
+            context: self.trees.context,
+            stack: self.stack,
+            services: self.services,
+            concerned: &servers,
+            all: is_whole && !request.keep_running,
+            health: request.health,
+        };
+        standing.around(standstill, exchange).await
     }
 
     /// The steps that put the selected snapshots in place: those that touch nothing that serves, then the rest.

@@ -1,24 +1,19 @@
 //! The steps of a restore, done and undone.
 
-use super::first_backup::FirstBackup;
+use super::exchange::swap_back;
 use super::load::Loading;
 use super::plain::globals_script;
 use super::plan::Executor;
-use super::quiesce::{quiesce, resume, take_back};
-use super::restore::RestoreRequest;
 use super::restore_plan::{Incoming, Servers};
-use super::snapshots::Snapshots;
-use super::sources::some_image;
 use super::step::Step;
-use super::trees::Trees;
-use crate::docker::lock::StackLock;
+use super::tree_steps::{TreeWork, artifact_of, verify};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
-use crate::manifest::{Artifact, BackupId, Facts};
+use crate::manifest::{BackupId, Facts};
 use crate::repository::Backup;
-use crate::source::postgres::{self, Role, Server, drop_database, marked};
+use crate::source::postgres::{self, Role, Server, drop_database};
 use crate::source::{Capability, redis};
-use crate::stack::{ArtifactName, Stack};
+use crate::stack::ArtifactName;
 use std::collections::BTreeSet;
 
 /// A restore at work.
@@ -29,19 +24,13 @@ pub(super) struct Work<'a> {
     pub facts: &'a Facts,
     pub incoming: Vec<Incoming>,
     pub observer: &'a dyn Observer,
-    pub snapshots: Snapshots<'a>,
-    pub trees: Trees<'a>,
-    pub stack: &'a Stack,
-    pub request: &'a RestoreRequest,
-    pub lock: &'a StackLock,
-    /// The backup of what was replaced.
-    pub safety: Option<BackupId>,
+    pub trees: TreeWork<'a>,
 }
 
 impl Executor for Work<'_> {
     async fn perform(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Verify { artifact } => self.verify(artifact).await,
+            Step::Verify { artifact } => verify(self.backup, artifact).await,
             Step::CreateRoles { service, roles } => self.create_roles(service, roles).await,
             Step::CreateDatabase {
                 service,
@@ -86,6 +75,7 @@ impl Executor for Work<'_> {
                 incoming,
                 live,
                 aside,
+                ..
             } => {
                 let (server, _) = self.server(service)?;
                 let aside = aside.as_deref().map(|aside| (aside, Role::Kept));
@@ -97,8 +87,9 @@ impl Executor for Work<'_> {
                 layout,
                 folder,
             } => {
-                let artifact = self.artifact(artifact)?;
-                self.snapshots
+                let artifact = artifact_of(self.backup, artifact)?;
+                self.trees
+                    .snapshots
                     .stage(service, layout, folder, self.backup, artifact)
                     .await
             }
@@ -108,14 +99,15 @@ impl Executor for Work<'_> {
                 incoming,
                 aside,
             } => {
-                self.snapshots
+                self.trees
+                    .snapshots
                     .replace(service, layout, incoming, aside)
                     .await
             }
             Step::CompareKeys { service, artifact } => {
                 let facts = self.facts.0.get(&artifact.to_string());
                 let facts = redis::snapshot_facts(facts.unwrap_or(&serde_json::Value::Null))?;
-                self.snapshots.compare(service, &facts.snapshot).await
+                self.trees.snapshots.compare(service, &facts.snapshot).await
             }
             Step::FillVolume {
                 service,
@@ -123,12 +115,13 @@ impl Executor for Work<'_> {
                 layout,
                 volume,
             } => {
-                let artifact = self.artifact(artifact)?;
-                self.snapshots
+                let artifact = artifact_of(self.backup, artifact)?;
+                self.trees
+                    .snapshots
                     .fill_volume(service, layout, volume, self.backup, artifact)
                     .await
             }
-            _ => self.perform_on_trees(step).await,
+            _ => self.trees.perform(step).await,
         }
     }
 
@@ -140,142 +133,35 @@ impl Executor for Work<'_> {
                 // After its swap this name is nobody's any more.
                 drop_database(&session, side).await
             }
-            Step::Swap {
-                service,
-                incoming,
-                live,
-                aside,
-            } => {
+            Step::Swap { service, .. } => {
                 let (server, _) = self.server(service)?;
-                let session = server.maintenance(&[]).await?;
-                let swapped = match aside {
-                    Some(aside) => marked(&session)
-                        .await?
-                        .iter()
-                        .any(|kept| kept.name == *aside),
-                    None => !server
-                        .databases()
-                        .await?
-                        .iter()
-                        .any(|known| known.name == *incoming),
-                };
-                match aside {
-                    _ if !swapped => Ok(()),
-                    Some(aside) => {
-                        postgres::swap(
-                            server,
-                            live,
-                            aside,
-                            Some((incoming, Role::Side)),
-                            self.run.as_str(),
-                        )
-                        .await
-                    }
-                    None => postgres::swap(server, incoming, live, None, self.run.as_str()).await,
-                }
+                swap_back(server, step, self.run.as_str()).await
             }
             Step::StageSnapshot {
                 service,
                 layout,
                 folder,
                 ..
-            } => self.snapshots.unstage(service, layout, folder).await,
+            } => self.trees.snapshots.unstage(service, layout, folder).await,
             Step::ReplaceFiles {
                 service,
                 layout,
                 incoming,
                 aside,
             } => {
-                self.snapshots
+                self.trees
+                    .snapshots
                     .put_back(service, layout, incoming, aside)
                     .await
             }
             // The plan was made only because there was no volume of this name.
-            Step::FillVolume { volume, .. } => self.snapshots.remove_volume(volume).await,
-            _ => self.undo_on_trees(step).await,
+            Step::FillVolume { volume, .. } => self.trees.snapshots.remove_volume(volume).await,
+            _ => self.trees.undo(step).await,
         }
     }
 }
 
 impl Work<'_> {
-    async fn perform_on_trees(&mut self, step: &Step) -> Result<()> {
-        let context = self.snapshots.context;
-        match step {
-            Step::Quiesce { standstill } => {
-                self.trees.keep(&standstill.trees).await?;
-                let image = some_image(context, self.stack).await?;
-                quiesce(context, self.run, &self.stack.name, &image, standstill).await
-            }
-            Step::Resume { standstill } => {
-                resume(context, self.run.as_str(), standstill).await?;
-                self.trees.let_go().await;
-                Ok(())
-            }
-            Step::BackUpFirst { artifacts, .. } => {
-                let first = FirstBackup {
-                    context,
-                    stack: self.stack,
-                    services: self.snapshots.services,
-                    options: self.snapshots.options,
-                    repository: &self.request.repository,
-                    lock: self.lock,
-                    observer: self.observer,
-                };
-                self.safety = Some(first.of(artifacts, self.run).await?);
-                Ok(())
-            }
-            Step::CreateVolume { volume } => self.trees.create(volume).await,
-            Step::FillTree { artifact, place } => {
-                let artifact = self.artifact(artifact)?;
-                self.trees.fill(place, self.backup, artifact).await
-            }
-            Step::StageTree {
-                artifact,
-                place,
-                folder,
-            } => {
-                let artifact = self.artifact(artifact)?;
-                self.trees.stage(place, folder, self.backup, artifact).await
-            }
-            Step::SwapTree { tree } => self.trees.swap(tree).await,
-            Step::RemoveTree { place, folder } => {
-                // Everything runs again, and what was there before is in a backup: this is no reason to take it back.
-                if let Err(error) = self.trees.remove(place, folder).await {
-                    self.observer.observe(&Event::Warning {
-                        message: format!(
-                            "{folder} is still in {place}, the next restore removes it: {}",
-                            error.chain()
-                        ),
-                    });
-                }
-                Ok(())
-            }
-            _ => Err(Error::failed("a restore has no such step")),
-        }
-    }
-
-    async fn undo_on_trees(&mut self, step: &Step) -> Result<()> {
-        let context = self.snapshots.context;
-        match step {
-            // Not everything came up on what was put in place: what did is stopped for putting the old back.
-            Step::Resume { standstill } => {
-                for container in standstill.containers.iter().rev() {
-                    let _ = context.engine()?.quiesce(container).await;
-                }
-                Ok(())
-            }
-            Step::Quiesce { standstill } => {
-                let resumed = take_back(context, self.run.as_str(), standstill).await;
-                self.trees.let_go().await;
-                resumed
-            }
-            Step::CreateVolume { volume } => self.trees.discard(&volume.name).await,
-            Step::StageTree { place, folder, .. } => self.trees.remove(place, folder).await,
-            Step::SwapTree { tree } => self.trees.swap_back(tree).await,
-            _ => Ok(()),
-        }
-    }
-
     fn server(&self, service: &str) -> Result<&(Server, Capability)> {
         self.servers
             .get(service)
@@ -289,27 +175,11 @@ impl Work<'_> {
             .ok_or_else(|| Error::failed(format!("{side} is not part of this run")))
     }
 
-    fn artifact(&self, name: &ArtifactName) -> Result<&Artifact> {
-        self.backup
-            .manifest()
-            .artifacts
-            .iter()
-            .find(|artifact| artifact.name == *name)
-            .ok_or_else(|| Error::failed(format!("{name} is not part of the backup")))
-    }
-
-    /// Reads every stored byte once, before anything is touched.
-    async fn verify(&self, name: &ArtifactName) -> Result<()> {
-        let mut reader = self.backup.read(self.artifact(name)?);
-        while reader.next().await?.is_some() {}
-        Ok(())
-    }
-
     async fn create_roles(&self, service: &str, roles: &[String]) -> Result<()> {
         let name = ArtifactName::Globals {
             service: service.to_owned(),
         };
-        let script = globals_script(self.backup, self.artifact(&name)?).await?;
+        let script = globals_script(self.backup, artifact_of(self.backup, &name)?).await?;
         let (server, _) = self.server(service)?;
         let session = server.maintenance(&[]).await?;
         let wanted: BTreeSet<String> = roles.iter().cloned().collect();

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::helper::protocol::{Measure, Request};
 use crate::manifest::{Artifact, BackupId};
-use crate::repository::Backup;
+use crate::repository::{Backup, Location};
 use crate::stack::{ArtifactName, SourceKind, Volume};
 use serde::Deserialize;
 
@@ -95,7 +95,7 @@ impl TreePlanner<'_> {
         }
         steps.beside.splice(0..0, fills);
         if !first.is_empty() {
-            let repository = self.request.repository.location().to_string();
+            let repository = address(self.request.repository.location());
             let artifacts = first;
             steps.swaps.insert(
                 0,
@@ -242,6 +242,15 @@ impl TreePlanner<'_> {
                 })
             }
         }
+    }
+}
+
+/// Where a repository is, seen from any folder: whoever undoes this later may be in another one.
+fn address(location: &Location) -> String {
+    let absolute = location.path().map(std::path::absolute);
+    match absolute {
+        Some(Ok(path)) => path.display().to_string(),
+        _ => location.to_string(),
     }
 }
 

@@ -1,25 +1,42 @@
 //! Undoing the last in-place restore, or giving up what was kept for that.
 //!
-//! What was kept is written on the databases themselves, so this works from any machine.
+//! What was kept of databases and Redis is written on the servers themselves, so this works from any machine. What
+//! volumes and folders held is in a backup that names the restore: that needs its repository.
 
 use super::Context;
+use super::exchange::swap_back;
 use super::journal::Journal;
 use super::lock::{Claim, release};
 use super::plan::{Executor, Plan, execute};
+use super::rollback_plan::{BringingBack, LastRestore};
 use super::snapshots::Snapshots;
 use super::sources::{
     SourceService, SourcesByStack, find_stack, ready_redis, ready_server, source_services,
 };
 use super::step::Step;
+use super::tree_steps::{TreeWork, verify};
+use super::trees::Trees;
 use crate::docker::lock::StackLock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::BackupId;
+use crate::repository::Repository;
 use crate::source::postgres::{self, Marked, Role, Server, derived_name, drop_database, marked};
 use crate::source::redis::{BEFORE, Layout, UNDONE};
 use crate::stack::SourceKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How much of the last restore in place is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    All,
+    /// Databases and Redis; volumes and folders stay as they are.
+    Servers,
+    /// None: what was kept for that is dropped.
+    Discard,
+}
 
 /// What to undo.
 #[derive(Debug)]
@@ -28,8 +45,12 @@ pub struct RollbackRequest {
     pub stack: Option<String>,
     /// The sources' configuration.
     pub sources: SourcesByStack,
-    /// Drop what was kept instead of bringing it back.
-    pub discard: bool,
+    /// How much of it.
+    pub extent: Extent,
+    /// Stop only who writes to a volume or folder that is replaced.
+    pub keep_running: bool,
+    /// How long what was stopped may take to be well again; after that all of the rollback is undone.
+    pub health: Duration,
     /// How long to wait for another run on the stack.
     pub wait: Option<Duration>,
     /// Make the plan and stop.
@@ -43,16 +64,22 @@ pub struct RollbackReport {
     pub plan: Plan,
     /// Whether it was.
     pub done: bool,
+    /// The backup of what volumes and folders held before, where some were replaced.
+    pub safety: Option<BackupId>,
 }
 
-/// Brings the databases back that served before the last in-place restore. What served since is kept aside in
-/// its turn: it may hold what was written meanwhile.
+/// Brings back what served before the last in-place restore. What served since is kept aside in its turn, volumes and
+/// folders in a backup: it may hold what was written meanwhile. Where any of it fails, all of it is undone.
+///
+/// `open` opens the repository that holds what volumes held, given where the restore has written it to, where that is
+/// known. It is called only where it is needed.
 ///
 /// # Errors
-/// Not found where nothing is kept.
+/// Not found where nothing is kept; before anything is changed, where what volumes held cannot be read.
 pub async fn rollback(
     context: &Context,
     request: RollbackRequest,
+    open: impl AsyncFn(Option<&str>) -> Result<Repository>,
     observer: &dyn Observer,
 ) -> Result<RollbackReport> {
     let engine = context.engine()?;
@@ -75,7 +102,7 @@ pub async fn rollback(
         dry_run: request.dry_run,
     };
     let lock = claim.take(context).await?;
-    let outcome = locked(context, &request, &claim, lock.as_ref()).await;
+    let outcome = locked(context, &request, &claim, &open, lock.as_ref()).await;
     release(lock, observer).await;
     outcome
 }
@@ -84,6 +111,7 @@ async fn locked(
     context: &Context,
     request: &RollbackRequest,
     claim: &Claim<'_>,
+    open: &impl AsyncFn(Option<&str>) -> Result<Repository>,
     lock: Option<&StackLock>,
 ) -> Result<RollbackReport> {
     let Claim {
@@ -91,6 +119,100 @@ async fn locked(
         services,
         options,
         observer,
+        run,
+        ..
+    } = *claim;
+    let (servers, found, files) = survey(context, claim).await?;
+    let last = last_run(&found, &files);
+    let with_trees = request.extent == Extent::All;
+    let restore = LastRestore::of(context, stack, last, with_trees);
+    let archives = match with_trees {
+        true => restore.archives(open, observer).await?,
+        false => None,
+    };
+    let steps = if request.extent == Extent::Discard {
+        discard(&found, &files)
+    } else {
+        let back = BringingBack {
+            context,
+            request,
+            stack,
+            services,
+            observer,
+            run,
+        };
+        let exchange = match restore.is_of_servers() {
+            true => bring_back(&found, &files, last, &servers, run).await?,
+            false => Vec::new(),
+        };
+        back.steps(&restore, archives.as_ref(), exchange).await?
+    };
+    if steps.is_empty() {
+        return Err(Error::not_found(format!(
+            "stack {} keeps nothing from an in-place restore",
+            stack.name
+        ))
+        .hint("only lifeboat restore --in-place leaves something to roll back"));
+    }
+    let plan = Plan {
+        operation: "rollback".to_owned(),
+        run: run.to_string(),
+        stack: stack.name.clone(),
+        steps,
+    };
+    let Some(lock) = lock else {
+        return Ok(RollbackReport {
+            plan,
+            done: false,
+            safety: None,
+        });
+    };
+    observer.observe(&Event::RunStarted {
+        operation: "rollback",
+        run: run.to_string(),
+        stack: stack.name.clone(),
+    });
+    let mut work = Work {
+        servers,
+        run,
+        trees: TreeWork {
+            snapshots: Snapshots {
+                context,
+                services,
+                options,
+                run,
+                observer,
+            },
+            trees: Trees::new(context, run, observer),
+            stack,
+            lock,
+            archives: archives
+                .as_ref()
+                .map(|archives| (&archives.request.repository, &archives.backup)),
+            safety: None,
+        },
+    };
+    let journal = Journal::begin(&context.state, &plan)?;
+    let executed = execute(&plan, &mut work, journal, context, lock, observer).await;
+    if executed.is_err() {
+        let _ = context.engine()?.end_scratches(run.as_str()).await;
+    }
+    executed?;
+    Ok(RollbackReport {
+        plan,
+        done: true,
+        safety: work.trees.safety,
+    })
+}
+
+/// What the servers of a stack that run keep: of databases, and of data files.
+async fn survey(
+    context: &Context,
+    claim: &Claim<'_>,
+) -> Result<(BTreeMap<String, Server>, Vec<Found>, Vec<KeptFiles>)> {
+    let Claim {
+        services,
+        options,
         run,
         ..
     } = *claim;
@@ -120,49 +242,7 @@ async fn locked(
         }));
         servers.insert(service.name.clone(), server);
     }
-    let steps = match request.discard {
-        true => discard(&found, &files),
-        false => bring_back(&found, &files, &servers, run).await?,
-    };
-    if steps.is_empty() {
-        return Err(Error::not_found(format!(
-            "stack {} keeps nothing from an in-place restore",
-            stack.name
-        ))
-        .hint("only lifeboat restore --in-place leaves something to roll back"));
-    }
-    let plan = Plan {
-        operation: "rollback".to_owned(),
-        run: run.to_string(),
-        stack: stack.name.clone(),
-        steps,
-    };
-    let Some(lock) = lock else {
-        return Ok(RollbackReport { plan, done: false });
-    };
-    observer.observe(&Event::RunStarted {
-        operation: "rollback",
-        run: run.to_string(),
-        stack: stack.name.clone(),
-    });
-    let mut work = Work {
-        servers,
-        run,
-        snapshots: Snapshots {
-            context,
-            services,
-            options,
-            run,
-            observer,
-        },
-    };
-    let journal = Journal::begin(&context.state, &plan)?;
-    let executed = execute(&plan, &mut work, journal, context, lock, observer).await;
-    if executed.is_err() {
-        let _ = context.engine()?.end_scratches(run.as_str()).await;
-    }
-    executed?;
-    Ok(RollbackReport { plan, done: true })
+    Ok((servers, found, files))
 }
 
 /// A database that lifeboat keeps, and its service.
@@ -200,18 +280,23 @@ fn discard(found: &[Found], files: &[KeptFiles]) -> Vec<Step> {
     databases.chain(files).collect()
 }
 
+/// The last in-place restore that servers keep something of.
+fn last_run<'r>(found: &'r [Found], files: &'r [KeptFiles]) -> Option<&'r str> {
+    let kept = found.iter().filter(|one| one.database.role == Role::Kept);
+    let runs = kept.map(|one| one.database.run.as_str());
+    runs.chain(files.iter().filter_map(KeptFiles::before)).max()
+}
+
 /// Swaps back what the last in-place restore kept.
 async fn bring_back(
     found: &[Found],
     files: &[KeptFiles],
+    last: Option<&str>,
     servers: &BTreeMap<String, Server>,
     run: &BackupId,
 ) -> Result<Vec<Step>> {
     let kept = || found.iter().filter(|one| one.database.role == Role::Kept);
-    let runs = kept().map(|one| one.database.run.as_str());
-    let last = runs.chain(files.iter().filter_map(KeptFiles::before)).max();
-    // Files first: a server that does not start on its old ones is the likelier failure, and a swap of databases
-    // that was done stays done.
+    // Files first: a server that does not start on its old ones is the likelier failure.
     let mut steps: Vec<Step> = files
         .iter()
         .filter(|one| one.before().is_some() && one.before() == last)
@@ -237,6 +322,7 @@ async fn bring_back(
             incoming: one.database.name.clone(),
             live: live.clone(),
             aside: exists.then(|| derived_name(live, "undone", run.as_str())),
+            kept_by: Some(one.database.run.clone()),
         });
     }
     Ok(steps)
@@ -245,7 +331,7 @@ async fn bring_back(
 struct Work<'a> {
     servers: BTreeMap<String, Server>,
     run: &'a BackupId,
-    snapshots: Snapshots<'a>,
+    trees: TreeWork<'a>,
 }
 
 impl Work<'_> {
@@ -258,12 +344,18 @@ impl Work<'_> {
 
 impl Executor for Work<'_> {
     async fn perform(&mut self, step: &Step) -> Result<()> {
+        let snapshots = &self.trees.snapshots;
         match step {
+            Step::Verify { artifact } => match self.trees.archives {
+                Some((_, backup)) => verify(backup, artifact).await,
+                None => Err(Error::failed(format!("there is no backup of {artifact}"))),
+            },
             Step::Swap {
                 service,
                 incoming,
                 live,
                 aside,
+                ..
             } => {
                 let aside = aside.as_deref().map(|aside| (aside, Role::Undone));
                 postgres::swap(
@@ -284,22 +376,17 @@ impl Executor for Work<'_> {
                 layout,
                 incoming,
                 aside,
-            } => {
-                self.snapshots
-                    .replace(service, layout, incoming, aside)
-                    .await
-            }
+            } => snapshots.replace(service, layout, incoming, aside).await,
             Step::RemoveFiles {
                 service,
                 layout,
                 folder,
-            } => self.snapshots.remove(service, layout, folder).await,
-            _ => Err(Error::failed("a rollback has no such step")),
+            } => snapshots.remove(service, layout, folder).await,
+            _ => self.trees.perform(step).await,
         }
     }
 
-    /// A server gets back the files that it had. Each swap of databases is whole by itself and each drop was
-    /// asked for: what was done stays.
+    /// What served before the rollback serves again. A drop was asked for: what was dropped is gone.
     async fn undo(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::ReplaceFiles {
@@ -308,11 +395,13 @@ impl Executor for Work<'_> {
                 incoming,
                 aside,
             } => {
-                self.snapshots
-                    .put_back(service, layout, incoming, aside)
-                    .await
+                let snapshots = &self.trees.snapshots;
+                snapshots.put_back(service, layout, incoming, aside).await
             }
-            _ => Ok(()),
+            Step::Swap { service, .. } => {
+                swap_back(self.server(service)?, step, self.run.as_str()).await
+            }
+            _ => self.trees.undo(step).await,
         }
     }
 }

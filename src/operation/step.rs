@@ -1,6 +1,7 @@
 //! The steps that plans are made of.
 
 use super::hooks::{HookCall, When};
+use crate::docker::health::Awaited;
 use crate::docker::helper::Place;
 use crate::docker::quiesce::{Standstill, SwappedTree};
 use crate::schedule::DrillCheck;
@@ -40,6 +41,16 @@ pub enum Step {
     Resume {
         /// What was written down.
         standstill: Standstill,
+    },
+    /// Start them again on what was put in the place of the old, and wait until they are well: what was done stands
+    /// once this is done. Undone by stopping them.
+    StartAgain {
+        /// What was written down.
+        standstill: Standstill,
+        /// Who must be well.
+        health: Vec<Awaited>,
+        /// How long that may take, in seconds.
+        seconds: u64,
     },
     /// Back stores up before they are replaced. Not undone: a backup more is no harm.
     BackUpFirst {
@@ -154,6 +165,9 @@ pub enum Step {
         live: String,
         /// What the present one becomes, where there is one.
         aside: Option<String>,
+        /// The restore that has kept the one that comes in, where this is a rollback.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept_by: Option<String>,
     },
     /// Write a snapshot beside a server's data, where the server will be able to read it, and let the image's
     /// own check read it. Undone by removing it.
@@ -334,11 +348,25 @@ impl fmt::Display for Step {
     }
 }
 
+fn names_of(standstill: &Standstill) -> String {
+    let names = standstill.containers.iter();
+    let names: Vec<&str> = names.map(|one| one.container_name.as_str()).collect();
+    names.join(", ")
+}
+
 impl Step {
     /// Whether it is taken however the steps before it ended.
     pub(super) fn is_always_taken(&self) -> bool {
         let after = When::After;
         matches!(self, Self::RunHook { when, .. } if *when == after)
+    }
+
+    /// The service whose server gets something else to serve.
+    pub(super) fn service(&self) -> Option<&str> {
+        match self {
+            Self::Swap { service, .. } | Self::ReplaceFiles { service, .. } => Some(service),
+            _ => None,
+        }
     }
 
     /// The steps around volumes and folders.
@@ -359,8 +387,26 @@ impl Step {
                     .collect();
                 f.write_str(&done.join(", "))
             }
-            Self::Resume { standstill } if standstill.containers.is_empty() => {
+            Self::Resume { standstill } | Self::StartAgain { standstill, .. }
+                if standstill.containers.is_empty() =>
+            {
                 f.write_str("remove that record")
+            }
+            Self::StartAgain {
+                standstill,
+                health,
+                seconds,
+            } => {
+                write!(f, "start again {}", names_of(standstill))?;
+                let waited: Vec<&str> = health
+                    .iter()
+                    .map(|one| one.container_name.as_str())
+                    .collect();
+                write!(
+                    f,
+                    ", wait until these are well, {seconds} seconds at most: {}",
+                    waited.join(", ")
+                )
             }
             Self::BackUpFirst {
                 artifacts,
@@ -387,14 +433,7 @@ impl Step {
             Self::RemoveTree { place, .. } => {
                 write!(f, "remove from {place} what it held before")
             }
-            Self::Resume { standstill } => {
-                let names: Vec<&str> = standstill
-                    .containers
-                    .iter()
-                    .map(|one| one.container_name.as_str())
-                    .collect();
-                write!(f, "start again {}", names.join(", "))
-            }
+            Self::Resume { standstill } => write!(f, "start again {}", names_of(standstill)),
             _ => self.of_drills(f),
         }
     }

@@ -32,3 +32,4 @@ mod schedules;
 mod status;
 mod stores;
 mod volumes;
+mod whole;

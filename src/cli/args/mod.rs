@@ -313,6 +313,8 @@ pub(super) struct Restore {
     #[arg(long, value_name = "STACK")]
     pub into: Option<String>,
     #[command(flatten)]
+    pub standing: Standing,
+    #[command(flatten)]
     pub wait: Wait,
     /// Print what would be done
     #[arg(long)]
@@ -322,6 +324,18 @@ pub(super) struct Restore {
     pub yes: bool,
 }
 
+/// What becomes of the stack's containers while what they use is replaced.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Standing {
+    /// Stop only who writes to a volume that is replaced; without it, all of a backup in place stops the rest of the stack
+    #[arg(long)]
+    pub keep_running: bool,
+    /// How long what was stopped may take to be healthy again, before all of it is undone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub health_timeout: u64,
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 pub(super) struct Rollback {
     /// The stack; may be left out where there is one
@@ -329,6 +343,11 @@ pub(super) struct Rollback {
     /// Drop what in-place restores and rollbacks have kept aside, instead
     #[arg(long)]
     pub discard: bool,
+    /// Leave volumes and folders as they are: databases and Redis alone go back, without any repository
+    #[arg(long, conflicts_with = "discard")]
+    pub without_volumes: bool,
+    #[command(flatten)]
+    pub standing: Standing,
     #[command(flatten)]
     pub wait: Wait,
     /// Print what would be done

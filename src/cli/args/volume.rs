@@ -85,6 +85,9 @@ pub(in crate::cli) struct VolumeRestore {
     /// Put it in the place of what is there, which is backed up first; a volume that is gone is made as it was
     #[arg(long)]
     pub in_place: bool,
+    /// How long who was stopped may take to be healthy again, before all of it is undone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub health_timeout: u64,
     #[command(flatten)]
     pub wait: Wait,
     /// Print what would be done

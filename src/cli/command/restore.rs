@@ -5,6 +5,7 @@ use crate::cli::confirm::confirm;
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
 use crate::error::Result;
+use crate::manifest::BackupId;
 use crate::operation::restore::{Kept, RestoreReport, RestoreRequest, Target, restore};
 use crate::operation::step::Step;
 use serde_json::json;
@@ -34,6 +35,8 @@ pub(super) async fn run(
         },
         into: arguments.into.clone(),
         sources: sources.clone(),
+        keep_running: arguments.standing.keep_running,
+        health: Duration::from_secs(arguments.standing.health_timeout),
         wait: arguments.wait.wait.map(Duration::from_secs),
         dry_run,
     };
@@ -113,16 +116,23 @@ pub(super) fn aside(report: &RestoreReport) -> Vec<String> {
         });
     }
     if let Some(safety) = &report.safety {
-        lines.push(format!(
-            "what the volumes held before is in the backup {safety}, which is pinned; lifeboat restore {safety} --in-place \
-             brings it back"
-        ));
+        lines.push(volumes_are_in(safety));
     }
+    let stack = &report.plan.stack;
     if !report.kept.is_empty() {
         lines.push(format!(
-            "hint: lifeboat rollback {stack} brings it back; lifeboat rollback {stack} --discard drops it",
-            stack = report.plan.stack
+            "hint: lifeboat rollback {stack} brings it back; lifeboat rollback {stack} --discard drops it"
         ));
+    } else if report.safety.is_some() {
+        lines.push(format!("hint: lifeboat rollback {stack} brings it back"));
     }
     lines
+}
+
+/// Where what volumes and folders held is.
+pub(super) fn volumes_are_in(safety: &BackupId) -> String {
+    format!(
+        "what the volumes held before is in the backup {safety}, which is pinned; lifeboat restore {safety} --in-place \
+         brings it back"
+    )
 }

@@ -152,6 +152,7 @@ impl Planner<'_> {
                     incoming: side,
                     live: database.clone(),
                     aside,
+                    kept_by: None,
                 },
             ]);
         }

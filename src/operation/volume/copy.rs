@@ -166,6 +166,7 @@ fn steps(
         // One that is in the place of a device is not the device: it is not removed with what it shows.
         volumes: vec![request.to.clone()],
         trees: Vec::new(),
+        ..Standstill::default()
     };
     let mut steps = vec![
         Step::Quiesce {

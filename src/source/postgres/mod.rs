@@ -25,4 +25,4 @@ pub use prove::IndexCheck;
 pub use recognise::{data_folders, is_postgres, might_be_postgres};
 pub use server::{Database, Server, Survey};
 pub use session::Session;
-pub use swap::{Marked, Role, derived_name, drop_database, marked, swap};
+pub use swap::{Marked, Role, derived_name, drop_database, marked, set_aside, swap};

@@ -139,29 +139,57 @@ pub async fn swap(
     aside: Option<(&str, Role)>,
     run: &str,
 ) -> Result<()> {
+    let mut statements = Vec::new();
+    if let Some((aside, role)) = aside {
+        statements.extend(setting_aside(live, aside, role, run));
+    }
+    statements.push(renaming(incoming, live));
+    statements.push(unmark(live));
+    exchange(server, live, incoming, &statements).await
+}
+
+/// Takes `live` out of service, in one transaction: it becomes `aside` and is marked with `role`; nothing serves under
+/// its name then.
+pub async fn set_aside(
+    server: &Server,
+    live: &str,
+    aside: &str,
+    role: Role,
+    run: &str,
+) -> Result<()> {
+    let statements = setting_aside(live, aside, role, run);
+    exchange(server, live, aside, &statements).await
+}
+
+fn renaming(from: &str, to: &str) -> String {
+    format!(
+        "alter database {} rename to {}",
+        identifier(from),
+        identifier(to)
+    )
+}
+
+fn setting_aside(live: &str, aside: &str, role: Role, run: &str) -> [String; 3] {
+    [
+        renaming(live, aside),
+        unmark(aside),
+        mark(aside, role, live, run),
+    ]
+}
+
+/// Runs the statements of a swap in one transaction, while the sessions of both databases are ended.
+async fn exchange(
+    server: &Server,
+    live: &str,
+    incoming: &str,
+    statements: &[String],
+) -> Result<()> {
     let renaming = server.maintenance(&[live, incoming]).await?;
     let ending = server.maintenance(&[live, incoming]).await?;
-    let mut statements = vec![
-        "begin".to_owned(),
-        "set local lock_timeout to '60s'".to_owned(),
-    ];
-    if let Some((aside, role)) = aside {
-        statements.push(format!(
-            "alter database {} rename to {}",
-            identifier(live),
-            identifier(aside)
-        ));
-        statements.push(unmark(aside));
-        statements.push(mark(aside, role, live, run));
-    }
-    statements.push(format!(
-        "alter database {} rename to {}",
-        identifier(incoming),
-        identifier(live)
-    ));
-    statements.push(unmark(live));
-    statements.push("commit".to_owned());
-    let transaction = statements.join("; ");
+    let transaction = format!(
+        "begin; set local lock_timeout to '60s'; {}; commit",
+        statements.join("; ")
+    );
     let databases = [live, incoming];
     let mut attempt = 1;
     loop {

@@ -1,6 +1,6 @@
 //! `lifeboat volume backup` and `lifeboat volume restore`: a backup of one volume, and the volumes of a backup.
 
-use crate::cli::args::{Backup, Restore, VolumeBackup, VolumeRestore};
+use crate::cli::args::{Backup, Restore, Standing, VolumeBackup, VolumeRestore};
 use crate::cli::command;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
@@ -69,6 +69,10 @@ pub(super) async fn restore(
         name: arguments.name,
         in_place: arguments.in_place,
         into: None,
+        standing: Standing {
+            keep_running: true,
+            health_timeout: arguments.health_timeout,
+        },
         wait: arguments.wait,
         dry_run: arguments.dry_run,
         yes: arguments.yes,
