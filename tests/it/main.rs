@@ -29,6 +29,7 @@ mod redis;
 mod repository;
 mod roundtrip;
 mod schedules;
+mod second_engine;
 mod status;
 mod stores;
 mod volumes;

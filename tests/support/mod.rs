@@ -17,6 +17,7 @@ pub(crate) mod project;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod redis;
+pub(crate) mod second_engine;
 pub(crate) mod server;
 pub(crate) mod smtp;
 pub(crate) mod tree;
