@@ -20,7 +20,7 @@ pub enum Kind {
     Key,
     /// A stored byte is not what was written (13).
     Damaged,
-    /// A drill ran, and what was restored is not what was backed up (14).
+    /// What a drill restored is not what was backed up, or it could not be restored (14).
     NotProven,
     /// `status` found something unprotected or late (15).
     Overdue,

@@ -1,11 +1,12 @@
 //! Drills: what restores is proven, what does not is not, nobody else notices, and nothing stays behind.
 
+use crate::support::doctor::doctor;
 use crate::support::project::files_of;
 use crate::support::redis::{Redis, Style};
 use crate::support::server::{IMAGE, Place, Ran, Running, Server, docker, unique, wait_for};
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 const REDIS: &str = "lifeboat-lab/redis:7.0";
@@ -249,8 +250,12 @@ fn what_cannot_be_drilled_is_said_before_anything_is_made() {
     for (arguments, code, words) in [
         (
             &["--image", "postgres=nowhere/postgres:17"][..],
-            1,
-            &["nowhere/postgres:17", "postgres", "docker pull"][..],
+            14,
+            &[
+                "is not proven",
+                "nowhere/postgres:17 of service postgres",
+                "docker pull",
+            ][..],
         ),
         (
             &["--image", "postgers=x"],
@@ -308,42 +313,6 @@ fn what_cannot_be_drilled_is_said_before_anything_is_made() {
         .says(&["app.dump.zst"]);
 }
 
-/// Puts artifacts of the backup `from` into the backup `to`, whose facts stay as they are, and makes every digest
-/// and size agree: only a restore tells.
-fn doctor(shop: &Shop, to: &str, from: &str) {
-    let stack = shop.place.repository.join(&shop.server.stack);
-    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let commit_path = stack.join(format!("{to}.backup.json"));
-    let (to, from) = (stack.join(to), stack.join(from));
-    let mut manifest = read(&to.join("manifest.json"));
-    let other = read(&from.join("manifest.json"));
-    for (index, artifact) in other["artifacts"].as_array().unwrap().iter().enumerate() {
-        for object in artifact["objects"].as_array().unwrap() {
-            let key = object["key"].as_str().unwrap();
-            fs::copy(from.join(key), to.join(key)).unwrap();
-        }
-        manifest["artifacts"][index] = artifact.clone();
-    }
-    fs::write(to.join("manifest.json"), manifest.to_string()).unwrap();
-    let script = "LC_ALL=C; export LC_ALL; find . -type f ! -name SHA256SUMS -printf '%P\\n' | sort | xargs sha256sum >s; \
-                  mv s SHA256SUMS; sed -i '/  s$/d' SHA256SUMS; sha256sum SHA256SUMS | cut -d' ' -f1";
-    let summed = Command::new("sh")
-        .args(["-ec", script])
-        .current_dir(&to)
-        .output()
-        .unwrap();
-    let mut commit = read(&commit_path);
-    commit["sha256sums"] = String::from_utf8(summed.stdout).unwrap().trim().into();
-    for size in ["raw_size", "stored_size"] {
-        let artifacts = manifest["artifacts"].as_array().unwrap().iter();
-        let sum: u64 = artifacts
-            .map(|artifact| artifact[size].as_u64().unwrap())
-            .sum();
-        commit[size] = sum.into();
-    }
-    fs::write(commit_path, format!("{commit}\n")).unwrap();
-}
-
 #[test]
 fn what_is_not_as_it_was_is_not_proven_and_every_reason_is_named() {
     let shop = Shop::open();
@@ -354,7 +323,7 @@ fn what_is_not_as_it_was_is_not_proven_and_every_reason_is_named() {
     // As long as before.
     fs::write(files_of(&shop.volume).join("images/logo.png"), "A picture").unwrap();
     let later = shop.back_up();
-    doctor(&shop, &id, &later);
+    doctor(&shop.place, &shop.server.stack, &id, &later);
     shop.place.run(&["verify", &id]).expect_code(0);
     shop.schedule(
         "nightly.toml",
@@ -427,6 +396,31 @@ impl Drop for Image {
     fn drop(&mut self) {
         let _ = Command::new("docker").args(["rmi", "-f", &self.0]).output();
     }
+}
+
+#[test]
+fn a_backup_whose_image_is_gone_is_not_proven() {
+    let image = Image::without("true");
+    let (server, place) = (Server::with("drill", &image.0, &[]), Place::new());
+    place.run(&["backup", &server.stack]).expect_code(0);
+    place.run(&["drill"]).expect_code(0);
+    drop(server);
+    docker(&["rmi", &image.0]);
+    for more in [&[][..], &["--dry-run"]] {
+        let ran = place.run(&[&["drill", "--json"], more].concat());
+        let error = ran.expect_code(14).json();
+        assert_eq!(error["kind"], "not_proven", "{error}");
+        let reason = format!("the image {} of service postgres", image.0);
+        assert!(error["message"].to_string().contains(&reason), "{error}");
+        let hint = error["hint"].to_string();
+        assert!(
+            hint.contains("docker pull") && hint.contains("--image postgres="),
+            "{hint}"
+        );
+    }
+    place
+        .run(&["drill", "--image", &format!("postgres={IMAGE}")])
+        .expect_code(0);
 }
 
 #[test]
@@ -515,6 +509,60 @@ fn a_drill_that_is_killed_anywhere_leaves_nothing_after_the_next_one() {
 }
 
 #[test]
+fn a_drill_that_is_killed_at_any_step_is_cleared_up_by_the_next_one() {
+    let server = Server::start("drill");
+    let redis = Redis::in_stack(&server.stack, Style::plain(REDIS), &[], &[]);
+    redis.wait_ready();
+    redis.ask("SET one 1");
+    let place = Place::new();
+    place.run(&["backup", &server.stack]).expect_code(0);
+    let whole = result(&place.run(&["drill", "--json"]).expect_code(0));
+    let steps = whole["steps"].as_array().unwrap().iter();
+    let steps: Vec<&str> = steps.map(|step| step["step"].as_str().unwrap()).collect();
+    // One step of each kind.
+    let kind = |step: &str| step.split(' ').next().unwrap_or_default().to_owned();
+    let stages = (0..steps.len()).filter(|&n| {
+        let mut before = steps[..n].iter();
+        !before.any(|step| kind(step) == kind(steps[n]))
+    });
+    let mut killed: Vec<(String, &str)> = Vec::new();
+    for stage in stages {
+        let mut running = place.spawn(&["drill"]);
+        let run = run_of(&mut running);
+        for _ in 0..=stage {
+            running.line_with("step_started");
+        }
+        running.kill();
+        if let Some((before, step)) = killed.last() {
+            assert_eq!(left_of(before), [""; 0], "killed at {step}");
+        }
+        killed.push((run, steps[stage]));
+    }
+    assert!(killed.len() > 7, "{killed:?}");
+    let last = result(&place.run(&["drill", "--json"]).expect_code(0));
+    for (run, step) in &killed {
+        assert_eq!(left_of(run), [""; 0], "killed at {step}");
+    }
+    // Who was killed before the end of it has proven nothing.
+    let may_prove = |run: &Value| {
+        let mut killed = killed.iter();
+        let was_killed = killed.find(|one| *run == one.0);
+        *run == whole["run"]
+            || *run == last["run"]
+            || was_killed.is_some_and(|(_, step)| step.contains("proof") || step.contains("remove"))
+    };
+    let proofs = place.files().into_iter();
+    let proofs: Vec<Value> = proofs
+        .filter(|path| path.to_string_lossy().contains(".proof-"))
+        .map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap())
+        .collect();
+    assert!(proofs.len() >= 2, "{proofs:?}");
+    for proof in proofs {
+        assert!(may_prove(&proof["drill"]), "{proof}");
+    }
+}
+
+#[test]
 fn an_encrypted_backup_needs_its_key_and_its_proof_says_nothing() {
     let (server, place) = (Server::start("drill"), Place::new());
     server.sql("postgres", "create database ledger; create role auditor");
@@ -534,8 +582,15 @@ fn an_encrypted_backup_needs_its_key_and_its_proof_says_nothing() {
         "[encryption]\nrecipients = [\"{public}\"]\nhide_names = true\n"
     ));
     place.run(&["backup", &server.stack]).expect_code(0);
-    for keys in [&[][..], &["--identity", "wrong"]] {
-        place.run(&[&["drill"], keys].concat()).expect_code(12);
+    for (keys, reason) in [
+        (&[][..], "no key is given"),
+        (&["--identity", "wrong"], "encrypted to another key"),
+    ] {
+        let ran = place.run(&[&["drill", "--json"], keys].concat());
+        let error = ran.expect_code(14).json();
+        assert_eq!(error["kind"], "not_proven", "{error}");
+        assert!(error["message"].to_string().contains(reason), "{error}");
+        assert!(error["hint"].to_string().contains("--identity"), "{error}");
     }
     let ran = place.run(&["drill", "--identity", "right"]).expect_code(0);
     ran.says(&["db/ledger", "rows: 4711"]);

@@ -13,6 +13,7 @@ mod archive;
 mod by_hand;
 mod docs;
 mod drill;
+mod drill_prod;
 mod engine_api;
 mod exec_engine;
 mod exec_wire;

@@ -9,6 +9,7 @@ pub(crate) fn soak(usual: u32, long: u32) -> u32 {
     }
 }
 
+pub(crate) mod doctor;
 pub(crate) mod engine;
 pub(crate) mod fabricated;
 pub(crate) mod gate;

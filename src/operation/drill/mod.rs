@@ -51,12 +51,22 @@ pub struct DrillRequest {
     pub dry_run: bool,
 }
 
+impl DrillRequest {
+    /// What keeps a backup from being restored at all says as much of it as what differs afterwards: whoever waits for
+    /// proof must not take it for an accident of the drill.
+    fn unproven(&self, why: Error) -> Error {
+        let Entry { stack, id, .. } = &self.entry;
+        why.while_doing(format!("{stack}/{id} is not proven"))
+            .with_kind(Kind::NotProven)
+    }
+}
+
 /// Restores a backup where nobody sees it, compares it, and writes a proof beside the backup where all of it is as
 /// it was. A backup that could not be proven is a report, too: ask its [`verdict`](DrillReport::verdict).
 ///
 /// # Errors
-/// Before anything is made: damaged, key, failed where an image is not on the engine, usage where a check asks for
-/// what the backup does not have. Later: damaged where a stored byte is not what was written, and interrupted.
+/// Before anything is made: damaged, not proven where no key opens it or an image is not on the engine, usage where a
+/// check asks for what the backup does not have. Later: damaged where a stored byte is not what was written, and interrupted.
 pub async fn drill(
     context: &Context,
     request: DrillRequest,
@@ -77,7 +87,11 @@ pub async fn drill(
         let described = backup.stack_json().await?;
         Ok((backup, facts, described))
     };
-    let (backup, facts, described) = context.unless_cancelled(opened).await?;
+    let opened = context.unless_cancelled(opened).await;
+    let (backup, facts, described) = opened.map_err(|error| match error.kind() {
+        Kind::Key => request.unproven(error),
+        _ => error,
+    })?;
     let making = Planner {
         context,
         request: &request,

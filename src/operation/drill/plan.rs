@@ -57,7 +57,8 @@ impl Planner<'_> {
             described: self.described,
             given: &self.request.images,
         };
-        let bases = images.find().await?.whole()?;
+        let bases = images.find().await?.whole();
+        let bases = bases.map_err(|error| self.request.unproven(error))?;
         let incoming = self.incoming()?;
         let artifacts = &self.backup.manifest().artifacts;
         let mut steps: Vec<Step> = artifacts
