@@ -45,25 +45,30 @@ pub struct Service {
     pub command: Vec<String>,
     /// What is mounted into it.
     pub mounts: Vec<Mount>,
+    /// The user that it runs as (`999:999`), where it is another one than the image's.
+    pub user: Option<String>,
     /// CPU limit in billionths of a core; 0 where there is none.
     pub nano_cpus: i64,
     /// Memory limit in bytes; 0 where there is none.
     pub memory: i64,
 }
 
-/// A named volume, as the engine knows it. Compose compares all of it with its files.
+/// A named volume, as the engine knows it. Compose compares all of it with its files. Read from what the engine says
+/// (`Name`) and from what lifeboat has written (`name`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all(deserialize = "PascalCase"))]
 pub struct Volume {
     /// Its name.
+    #[serde(alias = "name")]
     pub name: String,
     /// What keeps it: `local`.
+    #[serde(alias = "driver")]
     pub driver: String,
     /// Its labels.
-    #[serde(default, deserialize_with = "or_null")]
+    #[serde(alias = "labels", default, deserialize_with = "or_null")]
     pub labels: BTreeMap<String, String>,
     /// What its driver was told: `type`, `device`, `o`.
-    #[serde(default, deserialize_with = "or_null")]
+    #[serde(alias = "options", default, deserialize_with = "or_null")]
     pub options: BTreeMap<String, String>,
 }
 

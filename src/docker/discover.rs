@@ -135,6 +135,7 @@ fn service(container: ContainerInspectResponse) -> Option<Service> {
             .into_iter()
             .filter_map(mount)
             .collect(),
+        user: config.user.filter(|user| !user.is_empty()),
         nano_cpus: cpu_limit(&limits),
         memory: limits.memory.unwrap_or_default(),
     })

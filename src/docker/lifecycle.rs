@@ -50,4 +50,14 @@ impl Engine {
         let state = container.state.and_then(|state| state.status);
         Ok(state.map(|state| state.to_string()).unwrap_or_default())
     }
+
+    /// What the first process of a container that has ended ended with.
+    pub async fn exit_code(&self, container_id: &str) -> Result<i64> {
+        let request = self
+            .client
+            .inspect_container(container_id, None::<InspectContainerOptions>);
+        let container = within("inspect a container", request).await?;
+        let code = container.state.and_then(|state| state.exit_code);
+        code.ok_or_else(|| Error::failed("the engine does not say how the container ended"))
+    }
 }

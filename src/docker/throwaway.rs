@@ -38,6 +38,8 @@ const CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "S
 const SHARED_MEMORY: i64 = 1 << 30;
 /// The share of the processors when others want them, too; everybody else's is 1024.
 const PROCESSOR_SHARES: i64 = 256;
+/// How long one may take to end where it is asked to, in seconds: all that is in its memory goes to the disk.
+const FAREWELL: i64 = 600;
 /// How many lines of a server's log are told where it does not come up, and how long asking for them may take.
 const LAST_LINES: &str = "6";
 const ASKING: Duration = Duration::from_secs(5);
@@ -95,6 +97,7 @@ impl Engine {
             cmd: (!options.command.is_empty()).then(|| options.command.clone()),
             env: Some(options.environment.clone()),
             labels: Some(self.throwaway_labels(owner).await?),
+            stop_timeout: Some(FAREWELL),
             healthcheck: Some(HealthConfig {
                 test: Some(strings(&["NONE"])),
                 ..HealthConfig::default()

@@ -117,6 +117,8 @@ impl Aftermath<'_> {
         let run: BackupId = abandoned.run.parse()?;
         let work = Trees::new(context, &run, observer);
         settle(context, containers).await?;
+        // Servers that it had begun to fill would go on with that.
+        context.engine()?.end_throwaways(&abandoned.run).await?;
         let snapshots = Snapshots {
             context,
             services: self.services,

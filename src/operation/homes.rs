@@ -5,10 +5,12 @@ use super::inventory::{Planned, Source};
 use super::sources::SourceService;
 use super::volumes::{data_folders, mount_around};
 use crate::docker::helper::Place;
+use crate::error::{Error, Result};
 use crate::source::redis::Layout;
 use crate::stack::SourceKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The name in `stack.json`.
 const KEY: &str = "data";
@@ -31,7 +33,16 @@ pub(super) struct DataHome {
     /// What a Redis server reads at its start.
     #[serde(default)]
     pub layout: Option<Layout>,
+    /// The user that the container runs as, where it is another one than the image's.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// What its image was told about making a new cluster, of [`INITIAL`]: the cluster keeps it for good.
+    #[serde(default)]
+    pub initial: BTreeMap<String, String>,
 }
+
+/// Variables of the official PostgreSQL images that count only when a cluster is made, and are no secrets.
+const INITIAL: [&str; 2] = ["POSTGRES_INITDB_ARGS", "POSTGRES_HOST_AUTH_METHOD"];
 
 impl DataHome {
     fn of(source: &SourceService, layout: Option<Layout>) -> Option<Self> {
@@ -53,8 +64,31 @@ impl DataHome {
             folder,
             place,
             layout,
+            user: source.service.user.clone(),
+            initial: INITIAL
+                .iter()
+                .filter_map(|name| {
+                    let value = source.service.env.get(*name)?;
+                    Some(((*name).to_owned(), value.clone()))
+                })
+                .collect(),
         })
     }
+
+    /// Its data folder below where its volume is mounted: empty, or `/` and a path. `None` where it is on no volume.
+    pub(super) fn below_mount(&self) -> Option<&str> {
+        let mounted_at = self.mounted_at.as_deref()?.trim_end_matches('/');
+        self.folder.trim_end_matches('/').strip_prefix(mounted_at)
+    }
+}
+
+/// What [`describe`] has written down; nothing in the backup of an older lifeboat.
+pub(super) fn recorded(stack_json: &Value) -> Result<Vec<DataHome>> {
+    let homes = stack_json.get(KEY).cloned();
+    let read = homes.map(serde_json::from_value).transpose();
+    read.map(Option::unwrap_or_default).map_err(|error| {
+        Error::damaged("stack.json does not say where the servers had their data").caused_by(error)
+    })
 }
 
 /// Writes down where the servers that are captured keep their data.

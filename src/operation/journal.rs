@@ -111,6 +111,8 @@ pub fn unfinished(state: &Path, stack: &str) -> Vec<Unfinished> {
 pub(super) struct Past {
     /// What it was going to do.
     pub plan: Plan,
+    /// The steps that were begun.
+    pub begun: BTreeSet<usize>,
     /// The steps that were done.
     pub done: BTreeSet<usize>,
 }
@@ -120,6 +122,12 @@ impl Past {
     pub(super) fn has_done(&self, is_it: impl Fn(&Step) -> bool) -> bool {
         let mut steps = self.plan.steps.iter().enumerate();
         steps.any(|(index, step)| self.done.contains(&index) && is_it(step))
+    }
+
+    /// Whether a step that `is_it` was begun.
+    pub(super) fn has_begun(&self, is_it: impl Fn(&Step) -> bool) -> bool {
+        let mut steps = self.plan.steps.iter().enumerate();
+        steps.any(|(index, step)| self.begun.contains(&index) && is_it(step))
     }
 
     /// Whether all of it was done.
@@ -136,14 +144,19 @@ pub(super) fn past(state: &Path, stack: &str) -> Vec<Past> {
         let Some(Line::Plan { plan }) = lines.next() else {
             return None;
         };
-        let done = lines.filter_map(|line| match line {
-            Line::Done { index } => Some(index),
-            _ => None,
-        });
-        Some(Past {
-            done: done.collect(),
+        let mut past = Past {
             plan,
-        })
+            begun: BTreeSet::new(),
+            done: BTreeSet::new(),
+        };
+        for line in lines {
+            match line {
+                Line::Started { index } => past.begun.insert(index),
+                Line::Done { index } => past.done.insert(index),
+                Line::Plan { .. } | Line::Ended { .. } => false,
+            };
+        }
+        Some(past)
     };
     let mut found: Vec<Past> = files(&state.join("journals"))
         .iter()
@@ -256,6 +269,24 @@ mod tests {
         assert!(unfinished(state.path(), "other").is_empty());
         close(state.path(), "1").unwrap();
         assert!(unfinished(state.path(), "shop").is_empty());
+    }
+
+    #[test]
+    fn a_plan_that_makes_volumes_is_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let volume = crate::stack::Volume {
+            labels: [("keep".to_owned(), "this".to_owned())].into(),
+            ..crate::stack::Volume::plain("data")
+        };
+        let plan = Plan {
+            steps: vec![Step::CreateVolume { volume }],
+            ..plan("1")
+        };
+        let mut journal = Journal::begin(state.path(), &plan).unwrap();
+        journal.started(0).unwrap();
+        let found = past(state.path(), "shop");
+        assert_eq!(found[0].plan, plan);
+        assert!(found[0].has_begun(|_| true) && !found[0].has_done(|_| true));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::plain::globals_script;
 use super::restore_plan::Incoming;
 use crate::error::{Error, Result};
 use crate::repository::Backup;
-use crate::source::postgres::{ScriptRoles, Server};
+use crate::source::postgres::{ScriptRoles, Server, Session, about_role};
 use crate::stack::ArtifactName;
 use std::collections::BTreeSet;
 
@@ -92,6 +92,20 @@ impl NewCluster {
             skipped: replay.skipped,
             placeholders: Vec::new(),
         })
+    }
+
+    /// Gives the superuser the password, the attributes and the settings of the backup's. It is there since the cluster
+    /// is, so that [`create_roles`](Self::create_roles) has left it as it is. Last of all: it may not be allowed to log
+    /// in afterwards. Gives whether the backup has a password of it.
+    pub(super) async fn settle_superuser(&self, session: &Session) -> Result<bool> {
+        let Some((script, _)) = &self.globals else {
+            return Ok(false);
+        };
+        let statements = about_role(script, &self.superuser);
+        for statement in &statements {
+            session.execute(statement).await?;
+        }
+        Ok(statements.iter().any(|text| text.contains(" PASSWORD ")))
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
             env: BTreeMap::new(),
             command: Vec::new(),
             mounts: Vec::new(),
+            user: None,
             nano_cpus: 0,
             memory: 0,
         }

@@ -162,13 +162,13 @@ impl Executor for Work<'_> {
 }
 
 impl Work<'_> {
-    fn server(&self, service: &str) -> Result<&(Server, Capability)> {
+    pub(super) fn server(&self, service: &str) -> Result<&(Server, Capability)> {
         self.servers
             .get(service)
             .ok_or_else(|| Error::failed(format!("service {service} is not part of this run")))
     }
 
-    fn incoming(&self, side: &str) -> Result<&Incoming> {
+    pub(super) fn incoming(&self, side: &str) -> Result<&Incoming> {
         self.incoming
             .iter()
             .find(|incoming| incoming.side == side)

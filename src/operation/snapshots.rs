@@ -128,6 +128,7 @@ impl Snapshots<'_> {
         let folder = format!("{RESTORING}{}", self.run);
         let place = self.folder(service, layout)?;
         self.at_work(&place, async |work| {
+            work.make_like_mount().await?;
             self.write(work, service, &folder, backup, artifact).await?;
             work.unfold(&folder).await
         })
@@ -152,7 +153,17 @@ impl Snapshots<'_> {
 
     /// Compares what the server has loaded with what was captured.
     pub(super) async fn compare(&self, service: &str, snapshot: &RdbFacts) -> Result<()> {
-        let (loaded, databases) = self.server(service)?.loaded().await?;
+        self.compare_with(&self.server(service)?, snapshot).await
+    }
+
+    /// The same with a server that is known.
+    pub(super) async fn compare_with(
+        &self,
+        server: &redis::Server,
+        snapshot: &RdbFacts,
+    ) -> Result<()> {
+        let service = &server.service().name;
+        let (loaded, databases) = server.loaded().await?;
         if !snapshot.walked {
             self.observer.observe(&Event::Warning {
                 message: format!(

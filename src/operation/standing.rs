@@ -232,6 +232,7 @@ mod tests {
             env: std::collections::BTreeMap::new(),
             command: vec!["sleep".to_owned()],
             mounts: Vec::new(),
+            user: None,
             nano_cpus: 0,
             memory: 0,
         }

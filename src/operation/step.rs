@@ -3,12 +3,14 @@
 use super::hooks::{HookCall, When};
 use crate::docker::health::Awaited;
 use crate::docker::helper::Place;
+use crate::docker::network::RecordedNetwork;
 use crate::docker::quiesce::{Standstill, SwappedTree};
 use crate::schedule::DrillCheck;
 use crate::source::redis::Layout;
 use crate::stack::{ArtifactName, Quiesce, Volume};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::path::PathBuf;
 
 /// One step. Those that make something name what undoes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +244,63 @@ pub enum Step {
         /// Its image.
         image: String,
     },
+    /// Load the images of a file of `docker save`. Not undone.
+    LoadImages {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Pull an image from its registry. Not undone.
+    PullImage {
+        /// The service.
+        service: String,
+        /// Its image.
+        image: String,
+        /// The digest in the registry, where it is known.
+        digest: Option<String>,
+    },
+    /// Make a network as it was. Not undone: Compose wants it.
+    CreateNetwork {
+        /// The network.
+        network: RecordedNetwork,
+    },
+    /// Make a cluster in a folder of a volume, and start a PostgreSQL server that reaches nobody on it. Undone by
+    /// removing both.
+    StartCluster {
+        /// The service that it stands for.
+        service: String,
+        /// Its image.
+        image: String,
+        /// The volume or folder.
+        place: Place,
+        /// The new folder in it.
+        folder: String,
+    },
+    /// Write a snapshot into a folder of a volume, and start a Redis server that reaches nobody on it. Undone by
+    /// removing both.
+    StartOnStore {
+        /// The service that it stands for.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// Its image.
+        image: String,
+        /// The volume or folder.
+        place: Place,
+        /// The new folder in it.
+        folder: String,
+    },
+    /// End a server that reaches nobody, so that all that it holds is in its files, and those are on the disk.
+    EndServer {
+        /// The service that it stands for.
+        service: String,
+    },
+    /// Let a volume or folder stand as it is, whatever becomes of the rest.
+    FinishStore {
+        /// The volume or folder.
+        place: Place,
+        /// The backup that it is from.
+        backup: String,
+    },
     /// Write an archive into an empty volume, read it from there and compare. The volume goes with the run.
     ProveTree {
         /// The artifact.
@@ -473,6 +532,47 @@ impl Step {
                 write!(f, "write the proof beside the backup in {repository}")
             }
             Self::RemoveThrowaways => f.write_str("remove the throwaway servers and their volumes"),
+            _ => self.of_recoveries(f),
+        }
+    }
+
+    /// The steps of a recovery alone.
+    fn of_recoveries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoadImages { file } => write!(f, "load the images of {}", file.display()),
+            Self::PullImage {
+                service,
+                image,
+                digest,
+            } => {
+                let reference = digest.as_ref().unwrap_or(image);
+                write!(f, "pull {reference} for service {service}")
+            }
+            Self::CreateNetwork { network } => write!(f, "create network {}", network.name()),
+            Self::StartCluster {
+                service,
+                image,
+                place,
+                ..
+            } => write!(
+                f,
+                "make a cluster in {place} and start a server on it for service {service} from {image}, with no network"
+            ),
+            Self::StartOnStore {
+                service,
+                artifact,
+                image,
+                place,
+                ..
+            } => write!(
+                f,
+                "write {artifact} into {place} and start a server on it for service {service} from {image}, with no network"
+            ),
+            Self::EndServer { service } => write!(
+                f,
+                "end the server for service {service} cleanly, so that all of it is on the disk"
+            ),
+            Self::FinishStore { place, .. } => write!(f, "let {place} stand"),
             _ => Ok(()),
         }
     }

@@ -41,8 +41,11 @@ const UNSAFE: [&str; 10] = [
     "checkpoint_timeout=1h",
     // Statistics are gathered when all is loaded.
     "autovacuum=off",
-    "listen_addresses=127.0.0.1",
+    LOCAL,
 ];
+
+/// Nobody is on its network, and nobody has to wonder.
+const LOCAL: &str = "listen_addresses=127.0.0.1";
 
 /// Where a cluster lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +54,19 @@ pub(super) struct ClusterHome {
     pub data: Bound,
     /// The data folder, a path in the container; `None` for the image's own.
     pub folder: Option<String>,
+    /// What the image is told where it makes the cluster, besides who its superuser is.
+    pub initial: BTreeMap<String, String>,
+    /// How much of it has to survive a power cut.
+    pub care: Care,
+}
+
+/// How a server looks after its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Not at all: whoever loses the machine begins again.
+    Unsafe,
+    /// As the image does by itself.
+    Safe,
 }
 
 /// The throwaway servers and volumes of one run. [`end`](Self::end) them, however the run ends.
@@ -83,6 +99,8 @@ impl Throwaways<'_> {
                 destination: image.volume_for(folder),
             },
             folder: None,
+            initial: BTreeMap::new(),
+            care: Care::Unsafe,
         };
         self.postgres_at(service, image, superuser, limits, &home)
             .await
@@ -99,7 +117,11 @@ impl Throwaways<'_> {
     ) -> Result<(Server, Capability)> {
         let buffers = (limits.memory / (8 << 20)).clamp(32, 1024);
         let mut command = vec!["postgres".to_owned()];
-        for setting in UNSAFE
+        let settings: &[&str] = match home.care {
+            Care::Unsafe => &UNSAFE,
+            Care::Safe => &[LOCAL],
+        };
+        for setting in settings
             .iter()
             .map(ToString::to_string)
             .chain([format!("shared_buffers={buffers}MB")])
@@ -113,6 +135,8 @@ impl Throwaways<'_> {
             "POSTGRES_DB=postgres".to_owned(),
         ];
         environment.extend(home.folder.iter().map(|folder| format!("PGDATA={folder}")));
+        let initial = home.initial.iter();
+        environment.extend(initial.map(|(name, value)| format!("{name}={value}")));
         let options = ThrowawayOptions {
             image: image.id.clone(),
             command,
@@ -173,6 +197,24 @@ impl Throwaways<'_> {
         let ready = server.wait_ready(READY_DEADLINE).await;
         self.explained(&made, ready).await?;
         Ok(server)
+    }
+
+    /// Stops a server, so that all that it has is in its files, and removes its container.
+    ///
+    /// # Errors
+    /// Where it did not end well by itself.
+    pub(super) async fn stop(&self, service: &Service) -> Result<()> {
+        let engine = self.context.engine()?;
+        engine.stop(&service.container_id).await?;
+        let status = engine.exit_code(&service.container_id).await?;
+        if status != 0 {
+            let said = engine.last_log_lines(&service.container_id).await;
+            return Err(Error::failed(format!(
+                "the server of {} ended with status {status}: its log ends with: {said}",
+                service.image
+            )));
+        }
+        engine.remove_container(&service.container_id).await
     }
 
     /// Removes all of them, and what else the run has made on the engine for itself.
@@ -331,6 +373,7 @@ fn stopped_service(name: &str, image: &LocalImage, data: &Bound) -> Service {
             destination: data.destination.clone(),
             read_only: false,
         }],
+        user: None,
         nano_cpus: 0,
         memory: 0,
     }

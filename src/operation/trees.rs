@@ -198,6 +198,46 @@ impl<'a> Trees<'a> {
         .await
     }
 
+    /// Whether there is nothing in a volume or folder but what dead runs have left; one that is not there has nothing.
+    pub(super) async fn is_empty(&self, place: &Place) -> Result<bool> {
+        let mount = HelperMount::read(place, ROOT);
+        let mut session = match open_session(self.context, self.run, vec![mount], false).await {
+            Ok(session) => session,
+            // The engine's words for a folder that is not there.
+            Err(error) if error.chain().contains("does not exist") => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let root = ROOT.to_owned();
+        let empty = async {
+            session.ask(Request::List { root }).await?;
+            let mut rest = BytesMut::new();
+            while let Some(bytes) = session.data().await? {
+                rest.extend_from_slice(&bytes);
+                while let Some(end) = memchr::memchr(b'\n', &rest) {
+                    let line: Line = serde_json::from_slice(&rest.split_to(end + 1))
+                        .or_fail(|| "what the helper lists cannot be read")?;
+                    if !line.path.is_empty() && line.path != b"." {
+                        return Ok(false);
+                    }
+                }
+            }
+            Ok(true)
+        }
+        .await;
+        session.close().await?;
+        empty
+    }
+
+    /// Removes what dead runs have left in a volume or folder, which is made where it is not there yet.
+    pub(super) async fn clear(&self, place: &Place) -> Result<()> {
+        self.at_work(place, true, async |session| {
+            let root = ROOT.to_owned();
+            let names = Vec::new();
+            session.perform(Request::Remove { root, names }).await
+        })
+        .await
+    }
+
     /// Which of `paths` a volume or folder has, in their order.
     pub(super) async fn has(&self, place: &Place, paths: &[&str]) -> Result<Vec<bool>> {
         let mount = HelperMount::read(place, ROOT);

@@ -405,6 +405,11 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
                 continue;
             }
             let line = line.trim_start();
+            if let Some((_, aliases)) = line.split_once("[alias") {
+                let names = aliases.split([' ', ',', ']']);
+                let names = names.filter(|name| name.starts_with('-'));
+                options.extend(names.map(str::to_owned));
+            }
             // The description stands at least two spaces away.
             let entry = line.split("  ").next().unwrap_or_default();
             if section == "Commands:" && entry != "help" && line != entry {

@@ -26,6 +26,7 @@ mod notify;
 mod packaging;
 mod partial;
 mod prune;
+mod recover;
 mod redis;
 mod repository;
 mod roundtrip;

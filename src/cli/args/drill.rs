@@ -50,7 +50,7 @@ impl From<Pick> for DrillChoice {
     }
 }
 
-fn image(text: &str) -> Result<(String, String), String> {
+pub(super) fn image(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((service, image)) if !service.is_empty() && !image.is_empty() => {
             Ok((service.to_owned(), image.to_owned()))

@@ -10,6 +10,7 @@ mod drill;
 mod guard;
 mod notify;
 mod prune;
+mod recover;
 mod schedule;
 mod status;
 mod volume;
@@ -18,6 +19,7 @@ pub(super) use drill::Drill;
 pub(super) use guard::Guard;
 pub(super) use notify::{NotifyCommand, NotifyTest};
 pub(super) use prune::{Keep, Prune};
+pub(super) use recover::Recover;
 pub(super) use schedule::{
     Daemon, ExportCron, ExportSystemd, ScheduleCommand, ScheduleExport, ScheduleNext, ScheduleRun,
 };
@@ -105,6 +107,8 @@ pub(super) enum Command {
     Export(Export),
     /// Prove a backup: restore it into throwaway servers, compare, measure how long that took
     Drill(Drill),
+    /// Bring a whole stack's data back onto an engine that does not have it, so that Compose only has to start it
+    Recover(Recover),
     /// Look at volumes, back them up, copy, move, compare and remove them
     #[command(subcommand)]
     Volume(VolumeCommand),

@@ -14,6 +14,7 @@ mod manual;
 mod notify;
 mod pin;
 mod prune;
+mod recover;
 mod repository;
 mod restore;
 mod rollback;
@@ -56,6 +57,7 @@ async fn dispatch(session: &Session, arguments: Arguments, output: &Output) -> R
         Command::Guard(guarded) => guard::run(session, &arguments.global, guarded, output).await,
         Command::Export(arguments) => export::run(session, arguments, output).await,
         Command::Drill(arguments) => drill::run(session, arguments, output).await,
+        Command::Recover(arguments) => recover::run(session, arguments, output).await,
         Command::Volume(command) => volume::run(session, command, output).await,
         Command::Pin(arguments) => pin::pin(session, &arguments, output).await,
         Command::Unpin(arguments) => pin::unpin(session, &arguments, output).await,

@@ -5,7 +5,6 @@
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `pick` | which backup |
 //! | `plan` | what is going to be done; everything that can be known to fail fails there |
 //! | `work`, `steps` | a drill at work, and what each of its steps does |
 //! | `compare` | what was restored, held against the facts |
@@ -13,14 +12,12 @@
 //! | `report` | what came of it, and what is kept as proof |
 
 mod compare;
-mod pick;
 mod plan;
 mod questions;
 mod report;
 mod steps;
 mod work;
 
-pub use pick::pick;
 pub use report::{ArtifactResult, CheckResult, Counted, DrillReport, ImageUsed, Timed};
 
 use super::Context;

@@ -15,6 +15,7 @@ mod write;
 
 pub(super) use find::find;
 pub(super) use restore::{asked_alone, left_alone, restore};
+pub(super) use write::check_target;
 pub use write::write_to;
 
 use super::trees::tree_difference;

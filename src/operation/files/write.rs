@@ -68,7 +68,7 @@ pub async fn write_to(
 }
 
 /// The folder itself, links resolved, once it is known that it holds nothing.
-pub(super) fn check_target(target: &Path) -> Result<PathBuf> {
+pub(in crate::operation) fn check_target(target: &Path) -> Result<PathBuf> {
     let shown = target.display();
     let refused = |why: &str| {
         Err(Error::usage(format!("{shown} {why}"))

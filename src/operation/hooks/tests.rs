@@ -19,6 +19,7 @@ fn service(name: &str, running: bool, labels: &[(&str, &str)]) -> Service {
         env: BTreeMap::new(),
         command: Vec::new(),
         mounts: Vec::new(),
+        user: None,
         nano_cpus: 0,
         memory: 0,
     }

@@ -3,7 +3,8 @@
 use super::{Ready, Remembering, blame, blank, seconds_between};
 use crate::error::{Error, Result};
 use crate::event::{Event, Observer, Outcome, RunSummary};
-use crate::operation::drill::{DrillReport, DrillRequest, pick};
+use crate::operation::drill::{DrillReport, DrillRequest};
+use crate::operation::pick::pick;
 use crate::schedule::{Drill, Schedule};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;

@@ -94,6 +94,17 @@ pub(super) async fn replay(
     Ok(done)
 }
 
+/// What a globals script says about one role: attributes, password, settings, comment, parameters, memberships.
+pub fn about_role<'s>(script: &'s str, wanted: &str) -> Vec<&'s str> {
+    let is_about = |text: &&str| match classify(text) {
+        Statement::AboutRole(role, _)
+        | Statement::Parameter(Some(role), _)
+        | Statement::Membership(_, role, _) => role == wanted,
+        _ => false,
+    };
+    split(script).into_iter().filter(is_about).collect()
+}
+
 /// The error for roles that are neither on the server nor in the backup.
 pub fn missing_roles<S: AsRef<str>>(missing: &[S]) -> Error {
     let names: Vec<&str> = missing.iter().map(AsRef::as_ref).collect();

@@ -17,7 +17,7 @@ mod swap;
 
 pub use compare::Differences;
 pub use dump::{Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts};
-pub use globals::{Replay, ScriptRoles, missing_roles};
+pub use globals::{Replay, ScriptRoles, about_role, missing_roles};
 pub use load::Part;
 pub use parallel::{List, Phases, Worker, phases};
 pub use properties::{Extension, Grant, Properties, Setting};

@@ -280,6 +280,17 @@ impl Workplace<'_> {
         self.run(script, &[("OWNER", owner)]).await
     }
 
+    /// Makes the folder `dir` where it is missing, with those around it: with the owner and the mode of the mount that
+    /// they are in, which is what the server expects to find.
+    pub async fn make_like_mount(&self) -> Result<()> {
+        let script = "set -e; [ ! -d \"$DIR\" ] || exit 0; mkdir -p -- \"$DIR\"; at=$DIR; \
+                      while [ \"$at\" != \"$ROOT\" ] && [ -n \"$at\" ]; do \
+                      chown \"$(stat -c %u:%g -- \"$ROOT/\")\" \"$at\"; \
+                      chmod \"$(stat -c %a -- \"$ROOT/\")\" \"$at\"; at=${at%/*}; done";
+        let root = self.folder.bound.destination.trim_end_matches('/');
+        self.run(script, &[("ROOT", root)]).await
+    }
+
     /// Who owns the data, as `uid:gid`.
     pub async fn owner(&self) -> Result<String> {
         let script = "cd -- \"$DIR\" || exit 1; for name in \"$LIKE\" .; do \

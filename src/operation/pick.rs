@@ -1,6 +1,6 @@
-//! Which backup a drill takes.
+//! Which backup a drill or a recovery takes, where none is named.
 
-use crate::error::{Error, OrFail, Result};
+use crate::error::{Error, OrFail, Result, nearest};
 use crate::repository::{Entry, Repository};
 use crate::schedule::DrillChoice;
 
@@ -31,6 +31,17 @@ pub async fn pick(
             );
         }
     };
+    if !stacks.is_empty() && !stacks.iter().any(|known| known == stack) {
+        let near = nearest(stack, stacks.iter().map(String::as_str)).join(" or ");
+        let error = Error::not_found(format!(
+            "{} holds no backup of {stack:?}",
+            repository.location()
+        ));
+        return Err(error.hint(match near.is_empty() {
+            true => format!("it holds those of {}", stacks.join(", ")),
+            false => format!("did you mean {near}?"),
+        }));
+    }
     let entries = repository.list(stack).await?;
     let part = |entry: &&Entry| {
         let commit = entry.commit.as_ref();
@@ -58,7 +69,7 @@ pub async fn pick(
                 "{} holds no complete backup of {stack}",
                 repository.location()
             ))
-            .hint("lifeboat list shows what there is; lifeboat drill BACKUP takes one of any kind")
+            .hint("lifeboat list shows what there is; one that is named by its id is taken, of whatever kind it is")
         })
 }
 
