@@ -10,7 +10,7 @@ from pathlib import Path
 import data
 import store
 from rig import (
-    LIFEBOAT, MIB, RUNS, SCALE, Failed, HelperPeak, Lifeboat, Ran, Rig, Table, contest, must, output, say, shell, timed,
+    LIFEBOAT, MIB, RUNS, SCALE, Failed, HelperPeak, Lifeboat, Ran, Rig, Server, Table, contest, must, output, say, shell, timed,
 )  # fmt: skip
 
 # Peak memory that backup and restore may take, in MiB.
@@ -170,6 +170,51 @@ class Bench:
         plain.unlink()
         server.stop()
         # In-place restores put new databases into the volume, and pg_restore's file was in the container.
+        self.shop_volume = None
+
+    def recover(self):
+        """From nothing to a healthy application: volumes made, data in them, Compose's health checks green."""
+        server = self.shop()
+        lifeboat = Lifeboat(self.rig)
+        lifeboat.run("backup", server.name, "--quiet")
+        plain = self.rig.folder / "backup.sql"
+        shell(f"{server.dump()} > '{plain}'")
+        wanted, name, volume = self.shop_content, server.name, self.shop_volume
+        server.stop()
+        folder = self.rig.folder / "project"
+        folder.mkdir()
+        (folder / "compose.yaml").write_text(data.project(volume, name))
+        compose = f"cd '{folder}' && docker compose -p {name}"
+        recovery = f"'{LIFEBOAT}' recover {name} --no-pull --quiet && {compose} up -d --wait"
+        environment = {"env": lifeboat.environment}
+
+        def judged(work):
+            output(["docker", "volume", "rm", volume])
+            try:
+                ran = work()
+                must("the recovered content", wanted, Server(self.rig, name).content())
+            finally:
+                shell(f"{compose} down --timeout 60")
+            return ran
+
+        def by_hand():
+            label = "com.docker.compose.project=none"
+            return shell(
+                f"docker volume create --label {label} {volume} && {compose} up -d --wait postgres"
+                f" && docker compose -p {name} exec -T postgres psql -q -v ON_ERROR_STOP=1 -U postgres -d bench < '{plain}'"
+                f" && docker compose -p {name} up -d --wait"
+            )
+
+        contestants = {
+            "lifeboat": lambda: judged(lambda: shell(recovery, **environment)),
+            "G": lambda: judged(by_hand),
+        }
+        measured = contest("recover", contestants)
+        add = self.adder("recover", measured)
+        add("to healthy: time / G", measured.ratios("lifeboat", "G"))
+        add("to healthy: seconds", measured.seconds("lifeboat"), unit="{:.1f}")
+        add("G, to healthy: seconds", measured.seconds("G"), unit="{:.1f}")
+        plain.unlink()
         self.shop_volume = None
 
     def memory(self):
@@ -375,6 +420,7 @@ WORKLOADS = {
     "dump-bare": Bench.dump_bare,
     "small": Bench.small,
     "restore": Bench.restore,
+    "recover": Bench.recover,
     "redis": Bench.redis,
     "volume": Bench.volume,
     "upload": Bench.upload,

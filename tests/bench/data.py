@@ -260,3 +260,31 @@ def random_file(folder):
             some = source.randbytes(min(left, 1 << 20))
             file.write(some)
             left -= len(some)
+
+
+def project(volume, container):
+    """A Compose file: the server on the volume, and an application that is healthy once it has its data."""
+    return f"""services:
+  postgres:
+    image: lifeboat-lab/postgres:17
+    container_name: {container}
+    environment: {{POSTGRES_PASSWORD: bench, POSTGRES_DB: bench}}
+    command: [-c, autovacuum=off]
+    volumes: ["data:/var/lib/postgresql/data"]
+    healthcheck:
+      test: [CMD, pg_isready, -q, -h, 127.0.0.1]
+      interval: 500ms
+      retries: 240
+  api:
+    image: lifeboat-lab/app:1
+    init: true
+    command: [sleep, infinity]
+    environment: {{PGPASSWORD: bench}}
+    depends_on: {{postgres: {{condition: service_healthy}}}}
+    healthcheck:
+      test: [CMD-SHELL, "test $$(psql -h postgres -U postgres -d bench -tAc 'select count(*) from pgbench_branches') -gt 0"]
+      interval: 500ms
+      retries: 240
+volumes:
+  data: {{external: true, name: {volume}}}
+"""
