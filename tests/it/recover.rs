@@ -540,3 +540,36 @@ fn what_is_there_is_never_written_over() {
     assert_eq!(shop.sql("select count(*) from t"), "500");
     assert_eq!(shop.api("cat /uploads/one /shared/two"), "one\ntwo");
 }
+
+#[test]
+fn what_cannot_come_back_is_named_and_the_rest_comes_back() {
+    let place = Place::new();
+    let name = unique("left");
+    let folder = tempfile::tempdir().unwrap();
+    let text = "services:\n  cache:\n    image: lifeboat-lab/redis:8.0\n    volumes: ['files:/files']\nvolumes: {files: {}}\n";
+    fs::write(folder.path().join("compose.yaml"), text).unwrap();
+    let compose = |arguments: &[&str]| {
+        let compose = ["compose", "--project-name", &name];
+        let mut command = Command::new("docker");
+        command.args(compose).args(arguments);
+        let output = command.current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    compose(&["up", "-d"]);
+    compose(&["exec", "-T", "cache", "sh", "-c", "echo one >/files/one"]);
+    place.run(&["backup", &name]).expect_code(0);
+    compose(&["down", "--volumes", "--timeout", "0"]);
+    let recovered = place.run(&["recover", &name]).expect_code(3);
+    let id = place.list().remove(0).0;
+    recovered.says(&[
+        "NOT recovered: redis/cache: its server had its data in volume",
+        "an anonymous volume",
+        &format!("lifeboat restore {name}/{id} --in-place --only redis/cache"),
+        &format!("recovered: volume {name}_files"),
+    ]);
+    compose(&["up", "-d"]);
+    let read = compose(&["exec", "-T", "cache", "cat", "/files/one"]);
+    compose(&["down", "--volumes", "--timeout", "0"]);
+    assert_eq!(read, "one\n");
+}

@@ -71,12 +71,17 @@ impl Planner<'_> {
     /// Usage where something is there already; failed where an image is missing that is not to be fetched.
     pub(super) async fn make(&self) -> Result<Planned> {
         let artifacts = &self.backup.manifest().artifacts;
-        let (wanted, left) = sorted_out(artifacts, &recorded(self.described)?);
+        let sorted = sorted_out(
+            artifacts,
+            &recorded(self.described)?,
+            &self.described_as::<Volume>("volumes")?,
+            &self.request.entry.reference(),
+        );
         let past = self.past();
         let (mut stores, mut kept) = (Vec::new(), Vec::new());
         let mut filling = Vec::new();
         let incoming = self.incoming()?;
-        for store in wanted {
+        for store in sorted.stores {
             match self.present(&store.place, &past).await? {
                 Present::Finished => kept.push(store.place),
                 Present::Taken => return Err(self.taken(&store.place)),
@@ -106,6 +111,8 @@ impl Planner<'_> {
         steps.extend(filling);
         steps.extend(self.empty_volumes(&stores).await?);
         steps.extend(files);
+        let mut notes = sorted.notes;
+        notes.extend(self.missing_images(&needed).await?);
         Ok(Planned {
             plan: Plan {
                 operation: "recover".to_owned(),
@@ -115,8 +122,8 @@ impl Planner<'_> {
             },
             stores,
             kept,
-            left,
-            notes: self.notes(&needed).await?,
+            left: sorted.left,
+            notes,
             bases,
             incoming,
         })
@@ -356,11 +363,15 @@ impl Planner<'_> {
     async fn images(&self, needed: &[Artifact]) -> Result<(Bases, Vec<Step>)> {
         let images = Images {
             context: self.context,
-            artifacts: needed,
+            artifacts: &self.backup.manifest().artifacts,
             described: self.described,
             given: &self.request.images,
         };
-        let found = images.find().await?;
+        let mut found = images.find().await?;
+        found.missing.retain(|missing| {
+            let mut needed = needed.iter();
+            needed.any(|artifact| artifact.name.service() == Some(&missing.service))
+        });
         if let Some(file) = &self.request.load {
             if !file.is_file() {
                 return Err(Error::usage(format!("there is no file {}", file.display()))
@@ -411,14 +422,7 @@ impl Planner<'_> {
     fn volume(&self, name: &str) -> Result<Volume> {
         let mut recorded = self.described_as::<Volume>("volumes")?.into_iter();
         let found = recorded.find(|volume| volume.name == name);
-        let volume = found.unwrap_or_else(|| Volume::plain(name));
-        match volume.in_memory() {
-            false => Ok(volume),
-            true => Err(Error::usage(format!(
-                "volume {name} is in memory: what is written to it is gone before Compose starts the stack"
-            ))
-            .hint("start the stack, and restore it in place")),
-        }
+        Ok(found.unwrap_or_else(|| Volume::plain(name)))
     }
 
     fn described_as<T: DeserializeOwned>(&self, what: &str) -> Result<Vec<T>> {
@@ -451,7 +455,7 @@ impl Planner<'_> {
     }
 
     /// What Compose is going to ask for besides.
-    async fn notes(&self, needed: &[Artifact]) -> Result<Vec<String>> {
+    async fn missing_images(&self, needed: &[Artifact]) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         let services = self.described.pointer("/stack/services");
         let services = services.and_then(Value::as_array).into_iter().flatten();

@@ -4,7 +4,7 @@ use super::Left;
 use crate::docker::helper::Place;
 use crate::manifest::Artifact;
 use crate::operation::homes::DataHome;
-use crate::stack::{ArtifactName, SourceKind};
+use crate::stack::{ArtifactName, SourceKind, Volume};
 use std::collections::BTreeMap;
 
 /// A volume or a folder that comes back.
@@ -35,30 +35,41 @@ impl Store {
     }
 }
 
-/// What of a backup can come back onto an empty engine, servers first; and what cannot.
-pub(super) fn sorted_out(artifacts: &[Artifact], homes: &[DataHome]) -> (Vec<Store>, Vec<Left>) {
-    let (mut stores, mut left) = (Vec::<Store>::new(), Vec::new());
+/// What of a backup can come back, and what cannot.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    /// Servers first.
+    pub stores: Vec<Store>,
+    pub left: Vec<Left>,
+    pub notes: Vec<String>,
+}
+
+/// Sorts out what of a backup, `reference`, can come back onto an empty engine. `volumes` are those that the engine had.
+pub(super) fn sorted_out(
+    artifacts: &[Artifact],
+    homes: &[DataHome],
+    volumes: &[Volume],
+    reference: &str,
+) -> Sorted {
+    let mut sorted = Sorted::default();
     for (name, (kind, service)) in servers(artifacts) {
         let mut known = homes.iter();
         let home = known.find(|home| home.kind == kind && home.service == service);
-        match placed(home) {
-            Ok((home, place)) if stores.iter().all(|store| store.place != place) => {
-                stores.push(Store {
-                    place,
-                    content: Content::Server(Box::new(home.clone())),
-                });
-            }
-            Ok((_, place)) => left.push(Left {
-                artifact: name,
-                why: format!("another server has its data in {place}, too"),
-                hint: in_place(&service),
-            }),
-            Err(why) => left.push(Left {
-                artifact: name,
-                why: why.to_owned(),
-                hint: in_place(&service),
-            }),
-        }
+        let why = match placed(home) {
+            Ok((home, place)) if !sorted.has(&place) => match unkept(&place, volumes) {
+                None => {
+                    sorted.stores.push(Store {
+                        place,
+                        content: Content::Server(Box::new(home.clone())),
+                    });
+                    continue;
+                }
+                Some(why) => format!("its server had its data in {place}: {why}"),
+            },
+            Ok((_, place)) => format!("another server has its data in {place}, too"),
+            Err(why) => why.to_owned(),
+        };
+        sorted.leave(&name, &why, &service, reference);
     }
     for artifact in artifacts {
         let place = match &artifact.name {
@@ -66,28 +77,51 @@ pub(super) fn sorted_out(artifacts: &[Artifact], homes: &[DataHome]) -> (Vec<Sto
             ArtifactName::Bind { path } => Place::Folder(path.clone()),
             _ => continue,
         };
-        let why = match &place {
-            Place::Volume(name) if is_anonymous(name) => {
-                "it is an anonymous volume: Compose makes a new one when it starts the service"
-            }
-            place if stores.iter().any(|store| store.place == *place) => {
-                "the database in it comes back from its own artifact"
-            }
-            _ => {
-                stores.push(Store {
-                    place,
-                    content: Content::Tree(artifact.name.clone()),
-                });
-                continue;
-            }
-        };
-        left.push(Left {
-            artifact: artifact.name.to_string(),
+        let name = artifact.name.to_string();
+        if sorted.has(&place) {
+            sorted.notes.push(format!(
+                "{name} is not used: the database in it comes back from its own artifacts"
+            ));
+            continue;
+        }
+        match unkept(&place, volumes) {
+            None => sorted.stores.push(Store {
+                place,
+                content: Content::Tree(artifact.name.clone()),
+            }),
+            Some(why) => sorted.leave(&name, why, "that uses it", reference),
+        }
+    }
+    sorted
+}
+
+impl Sorted {
+    fn has(&self, place: &Place) -> bool {
+        self.stores.iter().any(|store| store.place == *place)
+    }
+
+    fn leave(&mut self, artifact: &str, why: &str, service: &str, reference: &str) {
+        self.left.push(Left {
+            artifact: artifact.to_owned(),
             why: why.to_owned(),
-            hint: format!("lifeboat restore BACKUP --only {} --as NAME", artifact.name),
+            hint: format!(
+                "start the service {service}, then lifeboat restore {reference} --in-place --only {artifact}"
+            ),
         });
     }
-    (stores, left)
+}
+
+/// Why what is written into a volume now would not be there when Compose starts the stack.
+fn unkept(place: &Place, volumes: &[Volume]) -> Option<&'static str> {
+    let Place::Volume(name) = place else {
+        return None;
+    };
+    let mut known = volumes.iter();
+    if is_anonymous(name) {
+        return Some("an anonymous volume: Compose makes a new one when it starts the service");
+    }
+    let in_memory = known.any(|volume| volume.name == *name && volume.in_memory());
+    in_memory.then_some("a volume in memory, which is gone while no container has it mounted")
 }
 
 /// The servers of a backup by what their artifacts begin with: `postgres/db`.
@@ -108,19 +142,56 @@ fn servers(artifacts: &[Artifact]) -> BTreeMap<String, (SourceKind, String)> {
 fn placed(home: Option<&DataHome>) -> Result<(&DataHome, Place), &'static str> {
     let home = home.ok_or("the backup does not say where its server had its data")?;
     match (&home.place, home.below_mount()) {
-        (Some(Place::Volume(name)), _) if is_anonymous(name) => Err(
-            "its server had its data in an anonymous volume: Compose makes a new one when it starts the service",
-        ),
         (Some(place), Some(_)) => Ok((home, place.clone())),
         _ => Err("its server had its data on no volume"),
     }
 }
 
-fn in_place(service: &str) -> String {
-    format!("start service {service}, then lifeboat restore BACKUP --in-place --only its artifacts")
-}
-
 /// Whether the engine made the name up: 64 hexadecimal digits.
 pub(super) fn is_anonymous(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_be_gone_again_is_left() {
+        let anonymous = "0a".repeat(32);
+        let memory = Volume {
+            options: [("type".to_owned(), "tmpfs".to_owned())].into(),
+            ..Volume::plain("memory")
+        };
+        let why = |name: &str| {
+            unkept(
+                &Place::Volume(name.to_owned()),
+                &[memory.clone(), Volume::plain("data")],
+            )
+        };
+        assert!(why(&anonymous).unwrap().contains("anonymous"));
+        assert!(why("memory").unwrap().contains("in memory"));
+        assert_eq!(why("data"), None);
+        assert_eq!(unkept(&Place::Folder(anonymous.clone()), &[]), None);
+    }
+
+    #[test]
+    fn a_server_without_a_volume_cannot_be_filled() {
+        let home = |place: Option<Place>, mounted_at: Option<&str>| DataHome {
+            service: "db".to_owned(),
+            kind: SourceKind::Postgres,
+            folder: "/var/lib/data/17".to_owned(),
+            place,
+            mounted_at: mounted_at.map(str::to_owned),
+            layout: None,
+            user: None,
+            initial: BTreeMap::new(),
+        };
+        let volume = Place::Volume("pg".to_owned());
+        let inside = home(Some(volume.clone()), Some("/var/lib/data/"));
+        assert_eq!(inside.below_mount(), Some("/17"));
+        assert_eq!(placed(Some(&inside)).unwrap().1, volume);
+        assert!(placed(Some(&home(None, None))).is_err());
+        assert!(placed(None).is_err());
+    }
 }

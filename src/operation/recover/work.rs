@@ -114,11 +114,17 @@ impl Executor for Work<'_> {
             }
             Step::CreateNetwork { network } => {
                 let engine = self.throwaways.context.engine()?;
-                if !engine.create_network(network).await? {
-                    self.notes.push(format!(
-                        "network {} has other addresses than before: those are taken on this machine",
-                        network.name()
-                    ));
+                let name = network.name();
+                // Compose will say that it is missing; the data can come back without it.
+                match engine.create_network(network).await {
+                    Ok(true) => {}
+                    Ok(false) => self.notes.push(format!(
+                        "network {name} has other addresses than before: those are taken on this machine"
+                    )),
+                    Err(error) => self.notes.push(format!(
+                        "network {name} could not be made, and Compose wants it: {}",
+                        error.chain()
+                    )),
                 }
                 Ok(())
             }
@@ -202,9 +208,12 @@ impl Work<'_> {
     async fn load_images(&mut self, file: &Path) -> Result<()> {
         let engine = self.throwaways.context.engine()?;
         engine.load_images(file).await?;
-        self.find_images().await?;
-        let images = self.images();
-        images.find().await?.whole().map(|_| ())
+        let mut found = self.images().find().await?;
+        found
+            .missing
+            .retain(|missing| self.home(&missing.service).is_ok());
+        self.bases = found.whole()?;
+        Ok(())
     }
 
     async fn find_images(&mut self) -> Result<()> {
