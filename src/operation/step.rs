@@ -226,6 +226,57 @@ pub enum Step {
         /// The database.
         name: String,
     },
+    /// Load the definitions of a dump into a database, and of its rows and indexes those of some tables.
+    LoadTables {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The database.
+        side: String,
+        /// The tables, as SQL writes them.
+        tables: Vec<String>,
+    },
+    /// Count the rows of the tables, and compare them with what was dumped.
+    CompareTables {
+        /// The service.
+        service: String,
+        /// The database that they were loaded into.
+        side: String,
+        /// Where they are by now: database and schema. In the side database under their own names, else.
+        carried: Option<(String, String)>,
+    },
+    /// Move the tables into a schema of their own, in the side database, and take from them what ties them to others.
+    CutLoose {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+        /// The schema.
+        schema: String,
+    },
+    /// Bring that schema into the live database, in one transaction. Undone by dropping it there.
+    Carry {
+        /// The service.
+        service: String,
+        /// The database that it comes from.
+        side: String,
+        /// The live database.
+        live: String,
+        /// The schema.
+        schema: String,
+    },
+    /// Gather planner statistics of the schema's tables, and write on it where it is from: it is whole from here on.
+    SettleSchema {
+        /// The service.
+        service: String,
+        /// The database that it came from.
+        side: String,
+        /// The live database.
+        live: String,
+        /// The schema.
+        schema: String,
+    },
     /// Start a PostgreSQL server that reaches nobody, on an empty volume. It goes with the run.
     StartThrowaway {
         /// The service that it stands for.
@@ -473,6 +524,42 @@ impl Step {
                 write!(f, "write the proof beside the backup in {repository}")
             }
             Self::RemoveThrowaways => f.write_str("remove the throwaway servers and their volumes"),
+            _ => self.of_tables(f),
+        }
+    }
+
+    /// The steps of a restore of tables.
+    fn of_tables(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LoadTables {
+                artifact,
+                side,
+                tables,
+                ..
+            } => write!(f, "load {} of {artifact} into {side:?}", tables.join(", ")),
+            Self::CompareTables {
+                carried: Some((live, schema)),
+                ..
+            } => write!(
+                f,
+                "compare the schema {schema:?} of {live:?} with the backup's facts"
+            ),
+            Self::CompareTables { side, .. } => {
+                write!(f, "compare the tables in {side:?} with the backup's facts")
+            }
+            Self::CutLoose { side, schema, .. } => write!(
+                f,
+                "move them into the schema {schema:?} of {side:?}, without what ties them to other tables"
+            ),
+            Self::Carry {
+                side, live, schema, ..
+            } => write!(
+                f,
+                "bring the schema {schema:?} from {side:?} into {live:?}, in one transaction"
+            ),
+            Self::SettleSchema { live, schema, .. } => {
+                write!(f, "analyze the schema {schema:?} of {live:?} and label it")
+            }
             _ => Ok(()),
         }
     }

@@ -7,6 +7,10 @@ use super::quote::{conninfo, identifier, literal};
 use super::server::Server;
 use crate::docker::exec::Transport;
 use crate::error::{Error, Result};
+use std::time::Duration;
+
+/// Nothing is printed while rows pass: this bounds the whole way, for one that hangs.
+const IDLE_LIMIT: Duration = Duration::from_hours(12);
 
 /// Tables that are carried, each with its schema and name.
 type Tables<'a> = &'a [(&'a str, &'a str)];
@@ -117,7 +121,8 @@ impl Server {
         // A quoted name is a pattern that nothing else fits.
         let command = self
             .program(&["sh", "-c", CARRY, "sh", &from, &to])
-            .env("LIFEBOAT_SCHEMA", identifier(schema));
+            .env("LIFEBOAT_SCHEMA", identifier(schema))
+            .idle_timeout(IDLE_LIMIT);
         let engine = self.engine();
         let container = &self.service().container_id;
         let mut producer = engine.produce(container, &command, Transport::Raw).await?;
