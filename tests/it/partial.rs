@@ -296,3 +296,82 @@ fn a_restore_of_tables_that_was_killed_at_any_stage_is_cleared_and_done_by_the_n
         live.sql("app", "drop schema mine cascade");
     }
 }
+
+/// A server whose `app` has the type that the tables need, but neither their rows nor their owner.
+fn another() -> Server {
+    // No zstd there: archives come plain.
+    let target = Server::with("into", "lifeboat-lab/postgres:17-bare", &[]);
+    target.sql("postgres", "create database app");
+    target.sql(
+        "app",
+        "create schema other; create type other.mood as enum ('good', 'bad')",
+    );
+    target
+}
+
+/// How many databases there are, and how many schemas that a restore can have made.
+fn made(server: &Server) -> String {
+    server.sql(
+        "app",
+        "select (select count(*) from pg_database), \
+         (select count(*) from pg_namespace where nspname in ('mine', 'first'))",
+    )
+}
+
+#[test]
+fn tables_of_an_encrypted_backup_come_into_another_stack_and_what_differs_there_is_undone() {
+    let live = Server::start("encrypted");
+    // Far more than what fits into pipes comes behind `a_first`.
+    live.fill(24 << 10);
+    live.sql("app", SEED);
+    live.sql(
+        "app",
+        "create table a_first as select n from generate_series(1, 9) n; \
+         insert into invoices (customer, amount) select 1, n from generate_series(1, 5) n",
+    );
+    let mut place = Place::without_repository();
+    let passphrase = "five small boats on the grey sea".to_owned();
+    place
+        .env
+        .insert("LIFEBOAT_PASSPHRASE".to_owned(), passphrase);
+    place.configure("[encryption]\npassphrase = { env = \"LIFEBOAT_PASSPHRASE\" }\n");
+    place.init();
+    place.run(&["backup", &live.stack]).expect_code(0);
+    let latest = format!("{}/latest", live.stack);
+    let early = ["restore", &latest, "--only", "app:a_first", "--as", "first"];
+    place.run(&early).expect_code(0);
+    let sum = "select sum(n) from first.a_first";
+    assert_eq!(live.sql("app", sum), "45");
+    drop(live);
+
+    let target = another();
+    let before = made(&target);
+    let restore = |table: &str, schema: &str| {
+        let into = ["--into", &target.stack];
+        let table = ["--only", table, "--as", schema];
+        place.run(&[&["restore", &latest], &into[..], &table[..]].concat())
+    };
+    // Takes the rows away as soon as the table has its key: behind the load, before it is compared.
+    target.sql(
+        "app",
+        "create function takes() returns event_trigger language plpgsql as $$ begin \
+           if to_regclass('mine.invoices') is not null then delete from mine.invoices; end if; end $$; \
+         create event trigger takes on ddl_command_end when tag in ('CREATE INDEX') execute function takes()",
+    );
+    restore("app:invoices", "mine")
+        .expect_code(1)
+        .says(&["not what was backed up", "mine.invoices"]);
+    assert_eq!(made(&target), before);
+
+    target.sql("app", "drop event trigger takes");
+    restore("app:invoices", "mine").expect_code(0);
+    // Its owner was made with it, and reads it where it is.
+    assert_eq!(
+        target.sql("app", "set role clerk; select count(*) from mine.invoices"),
+        "5"
+    );
+    restore("app:a_first", "first").expect_code(0);
+    assert_eq!(target.sql("app", sum), "45");
+    let databases = "select count(*) from pg_database where datname like '%restoring%'";
+    assert_eq!(target.sql("postgres", databases), "0");
+}

@@ -72,6 +72,10 @@ begin
       and not exists (select from pg_depend o where o.classid = 'pg_class'::regclass and o.objid = s.oid
                       and o.deptype in ('a', 'i') and o.refobjid in (select oid from lifeboat_moving))
     union all
+    -- Who owns a table can read it where it goes.
+    select distinct format('grant usage on schema %I to %I', target, pg_get_userbyid(c.relowner))
+    from pg_class c where c.oid in (select oid from lifeboat_moving)
+    union all
     select format('alter table %s set schema %I', m.oid::regclass, target) from lifeboat_moving m
   loop
     execute statement;
@@ -82,6 +86,7 @@ $cut$";
 impl Server {
     /// Moves `tables` of the side database, with their partitions, into its new schema `schema`, and takes from them what
     /// ties them to what stays: foreign keys, triggers, rules, policies, publications, defaults from others' sequences.
+    /// Their owners may use the schema.
     ///
     /// # Errors
     /// Where there is no such table, or two of them would have one name; nothing is changed then.
