@@ -8,8 +8,8 @@ use crate::manifest::Artifact;
 use crate::pipeline::{Limits, RawInspector, unseal};
 use crate::repository::Backup;
 use crate::source::Capability;
-use crate::source::postgres::archive::{ArchiveInspector, DumpFacts};
-use crate::source::postgres::{List, Part, Phases, Server, phases};
+use crate::source::postgres::archive::{ArchiveInspector, DumpFacts, TocEntry};
+use crate::source::postgres::{List, OfTables, Part, Phases, Server, phases};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use std::time::Instant;
@@ -28,6 +28,42 @@ pub(super) struct Loading<'a> {
     pub capability: Capability,
     pub side: &'a str,
     pub observer: &'a dyn Observer,
+}
+
+/// An archive up to the end of its table of contents, and what that says.
+pub(super) struct Contents {
+    bytes: Bytes,
+    pub entries: Vec<TocEntry>,
+}
+
+/// The table of contents of a dump; `None` where it is too long to be kept.
+pub(super) async fn contents(backup: &Backup, artifact: &Artifact) -> Result<Option<Contents>> {
+    let mut inspector = ArchiveInspector::with_entries();
+    let mut seen = BytesMut::new();
+    let mut found = None;
+    let read = plain_bytes(backup, artifact, async |bytes| {
+        inspector.push(&bytes)?;
+        seen.extend_from_slice(&bytes);
+        found = inspector.contents().map(|(end, _)| end);
+        match found.is_some() || seen.len() >= LONGEST_CONTENTS {
+            true => Err(Error::failed("it was read far enough")),
+            false => Ok(()),
+        }
+    })
+    .await;
+    if found.is_none() && seen.len() < LONGEST_CONTENTS {
+        read?;
+        // One that ends with its table of contents.
+        inspector.push(&[])?;
+    }
+    Ok(inspector.contents().map(|(end, entries)| {
+        let end = usize::try_from(end).unwrap_or(usize::MAX).min(seen.len());
+        let entries = entries.to_vec();
+        Contents {
+            bytes: seen.split_to(end).freeze(),
+            entries,
+        }
+    }))
 }
 
 /// An archive up to the end of its table of contents, and how to divide the rest.
@@ -55,6 +91,28 @@ impl Loading<'_> {
             seconds: begun.elapsed().as_secs_f64(),
         });
         Ok(())
+    }
+
+    /// Loads all definitions, and of the rest what belongs to some tables. `chosen` is asked once the definitions are
+    /// there.
+    pub(super) async fn tables(
+        &self,
+        contents: &Contents,
+        chosen: impl AsyncFnOnce() -> Result<OfTables>,
+    ) -> Result<()> {
+        self.describe(&contents.bytes, &Part::Definitions).await?;
+        let OfTables { data, behind } = chosen().await?;
+        if data.is_too_long() || behind.is_too_long() {
+            return Err(Error::failed(format!(
+                "too many partitions to load them alone from {}",
+                self.artifact.name
+            ))
+            .hint("restore the database under another name with --as, or choose partitions"));
+        }
+        if !data.is_empty() {
+            self.stream(&Part::Entries(data), true).await?;
+        }
+        self.entries(&contents.bytes, &behind).await
     }
 
     async fn divided(&self, Division { contents, phases }: &Division) -> Result<()> {

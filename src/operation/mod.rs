@@ -49,6 +49,7 @@ pub mod sources;
 mod standing;
 pub mod status;
 pub mod step;
+mod step_words;
 mod throwaway;
 mod tree_steps;
 mod trees;

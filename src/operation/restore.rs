@@ -4,6 +4,7 @@ use super::Context;
 use super::files;
 use super::journal::Journal;
 use super::lock::{Claim, release};
+use super::partial;
 use super::plan::{Plan, execute};
 use super::restore_plan::{Planner, RedisServers, Servers, check_services, select};
 use super::restore_steps::Work;
@@ -16,7 +17,7 @@ use super::sources::{
 use super::tree_steps::TreeWork;
 use super::trees::Trees;
 use crate::docker::lock::StackLock;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::event::{Event, Observer};
 use crate::manifest::{Artifact, BackupId};
 use crate::repository::{Backup, Entry, Repository};
@@ -37,6 +38,8 @@ pub enum Target {
     As(String),
     /// Under their own names; what serves there is kept aside.
     InPlace,
+    /// Tables of a database, into a schema beside the live ones that is called after the backup.
+    Beside,
 }
 
 /// What to restore, and where to.
@@ -114,7 +117,16 @@ pub async fn restore(
 ) -> Result<RestoreReport> {
     let begun = Instant::now();
     let backup = request.repository.open_backup(&request.entry).await?;
+    if partial::asked_for(&backup, &request)? {
+        return partial::restore(context, &request, &backup, observer).await;
+    }
     let mut selected = select(&backup, &request.only)?;
+    if request.target == Target::Beside {
+        return Err(
+            Error::usage("it is not said where the backup is to be restored to")
+                .hint("--as NAME restores beside, --in-place replaces what serves"),
+        );
+    }
     if let Some(alone) = files::asked_alone(&selected, &request)? {
         return files::restore(context, &request, &backup, alone, observer).await;
     }
@@ -318,7 +330,7 @@ impl Restoring<'_> {
 }
 
 /// Drops the side databases of restores that died. The stack's lock is held: nobody is at work on them.
-async fn clear_leftovers(server: &Server, observer: &dyn Observer) -> Result<()> {
+pub(super) async fn clear_leftovers(server: &Server, observer: &dyn Observer) -> Result<()> {
     end_dead_sessions(server).await;
     let session = server.maintenance(&[]).await?;
     for leftover in marked(&session)
@@ -332,6 +344,10 @@ async fn clear_leftovers(server: &Server, observer: &dyn Observer) -> Result<()>
                 leftover.name, leftover.run
             ),
         });
+        // What was carried out of it and not compared yet goes first: it is found by way of the side database only.
+        if server.has_database(&leftover.of).await? {
+            server.drop_unfinished(&leftover.of, &leftover.run).await?;
+        }
         drop_database(&session, &leftover.name).await?;
     }
     Ok(())

@@ -392,7 +392,7 @@ impl Planner<'_> {
     fn live_name<'n>(&'n self, database: &'n str) -> &'n str {
         match &self.request.target {
             Target::As(name) => name,
-            Target::InPlace => database,
+            Target::InPlace | Target::Beside => database,
         }
     }
 
@@ -404,7 +404,9 @@ impl Planner<'_> {
                 "service {service} has a database {name:?} already"
             ))
             .hint("choose another name, or --in-place to replace the one the backup is of")),
-            (Target::InPlace, true) => Ok(Some(derived_name(live, "before", self.run.as_str()))),
+            (Target::InPlace | Target::Beside, true) => {
+                Ok(Some(derived_name(live, "before", self.run.as_str())))
+            }
             (_, false) => Ok(None),
         }
     }

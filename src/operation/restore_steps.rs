@@ -31,7 +31,10 @@ impl Executor for Work<'_> {
     async fn perform(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Verify { artifact } => verify(self.backup, artifact).await,
-            Step::CreateRoles { service, roles } => self.create_roles(service, roles).await,
+            Step::CreateRoles { service, roles } => {
+                let (server, _) = self.server(service)?;
+                create_roles(self.backup, server, roles, self.observer).await
+            }
             Step::CreateDatabase {
                 service,
                 side,
@@ -175,29 +178,6 @@ impl Work<'_> {
             .ok_or_else(|| Error::failed(format!("{side} is not part of this run")))
     }
 
-    async fn create_roles(&self, service: &str, roles: &[String]) -> Result<()> {
-        let name = ArtifactName::Globals {
-            service: service.to_owned(),
-        };
-        let script = globals_script(self.backup, artifact_of(self.backup, &name)?).await?;
-        let (server, _) = self.server(service)?;
-        let session = server.maintenance(&[]).await?;
-        let wanted: BTreeSet<String> = roles.iter().cloned().collect();
-        let wanted = (!roles.is_empty()).then_some(&wanted);
-        let replay = server.replay_globals(&session, &script, wanted).await?;
-        if !replay.created.is_empty() {
-            let message = format!(
-                "created in service {service}: {}",
-                replay.created.join(", ")
-            );
-            self.observer.observe(&Event::Detail { message });
-        }
-        for message in replay.skipped {
-            self.observer.observe(&Event::Warning { message });
-        }
-        Ok(())
-    }
-
     async fn load(&self, service: &str, side: &str) -> Result<()> {
         let (server, capability) = self.server(service)?;
         let incoming = self.incoming(side)?;
@@ -212,4 +192,33 @@ impl Work<'_> {
         };
         loading.run().await
     }
+}
+
+/// Makes the roles of the backup's globals that a server lacks: `roles`, or all where that is empty.
+pub(super) async fn create_roles(
+    backup: &Backup,
+    server: &Server,
+    roles: &[String],
+    observer: &dyn Observer,
+) -> Result<()> {
+    let service = &server.service().name;
+    let name = ArtifactName::Globals {
+        service: service.clone(),
+    };
+    let script = globals_script(backup, artifact_of(backup, &name)?).await?;
+    let session = server.maintenance(&[]).await?;
+    let wanted: BTreeSet<String> = roles.iter().cloned().collect();
+    let wanted = (!roles.is_empty()).then_some(&wanted);
+    let replay = server.replay_globals(&session, &script, wanted).await?;
+    if !replay.created.is_empty() {
+        let message = format!(
+            "created in service {service}: {}",
+            replay.created.join(", ")
+        );
+        observer.observe(&Event::Detail { message });
+    }
+    for message in replay.skipped {
+        observer.observe(&Event::Warning { message });
+    }
+    Ok(())
 }

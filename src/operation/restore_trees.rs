@@ -132,7 +132,7 @@ impl TreePlanner<'_> {
                     }
                     Place::Volume(name.clone())
                 }
-                (other, Target::InPlace) => {
+                (other, Target::InPlace | Target::Beside) => {
                     return Err(Error::failed(format!("{other} is no tree of files")));
                 }
             };

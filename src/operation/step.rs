@@ -7,9 +7,8 @@ use crate::docker::network::RecordedNetwork;
 use crate::docker::quiesce::{Standstill, SwappedTree};
 use crate::schedule::DrillCheck;
 use crate::source::redis::Layout;
-use crate::stack::{ArtifactName, Quiesce, Volume};
+use crate::stack::{ArtifactName, Volume};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::PathBuf;
 
 /// One step. Those that make something name what undoes them.
@@ -228,6 +227,57 @@ pub enum Step {
         /// The database.
         name: String,
     },
+    /// Load the definitions of a dump into a database, and of its rows and indexes those of some tables.
+    LoadTables {
+        /// The service.
+        service: String,
+        /// The artifact.
+        artifact: ArtifactName,
+        /// The database.
+        side: String,
+        /// The tables, as SQL writes them.
+        tables: Vec<String>,
+    },
+    /// Count the rows of the tables, and compare them with what was dumped.
+    CompareTables {
+        /// The service.
+        service: String,
+        /// The database that they were loaded into.
+        side: String,
+        /// Where they are by now: database and schema. In the side database under their own names, else.
+        carried: Option<(String, String)>,
+    },
+    /// Move the tables into a schema of their own, in the side database, and take from them what ties them to others.
+    CutLoose {
+        /// The service.
+        service: String,
+        /// The database.
+        side: String,
+        /// The schema.
+        schema: String,
+    },
+    /// Bring that schema into the live database, in one transaction. Undone by dropping it there.
+    Carry {
+        /// The service.
+        service: String,
+        /// The database that it comes from.
+        side: String,
+        /// The live database.
+        live: String,
+        /// The schema.
+        schema: String,
+    },
+    /// Gather planner statistics of the schema's tables, and write on it where it is from: it is whole from here on.
+    SettleSchema {
+        /// The service.
+        service: String,
+        /// The database that it came from.
+        side: String,
+        /// The live database.
+        live: String,
+        /// The schema.
+        schema: String,
+    },
     /// Start a PostgreSQL server that reaches nobody, on an empty volume. It goes with the run.
     StartThrowaway {
         /// The service that it stands for.
@@ -336,83 +386,6 @@ pub enum Step {
     RemoveThrowaways,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::RunHook { hook, .. } => write!(f, "run {hook}"),
-            Self::Capture { artifact } => write!(f, "capture {artifact}"),
-            Self::CaptureTogether { artifacts } => {
-                let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
-                write!(f, "capture side by side {}", names.join(", "))
-            }
-            Self::Commit { repository } => write!(f, "commit the backup to {repository}"),
-            Self::Verify { artifact } => write!(f, "verify the stored bytes of {artifact}"),
-            Self::CreateRoles { service, roles } if roles.is_empty() => {
-                write!(f, "create the backup's roles that service {service} lacks")
-            }
-            Self::CreateRoles { service, roles } => {
-                write!(
-                    f,
-                    "create the roles {} in service {service}",
-                    roles.join(", ")
-                )
-            }
-            Self::CreateDatabase { service, side, .. } => {
-                write!(f, "create database {side:?} in service {service}")
-            }
-            Self::Load { artifact, side, .. } => write!(f, "load {artifact} into {side:?}"),
-            Self::Settle { side, .. } => {
-                write!(f, "analyze {side:?} and give it its settings and grants")
-            }
-            Self::Compare { side, .. } => write!(f, "compare {side:?} with the backup's facts"),
-            Self::Swap {
-                incoming,
-                live,
-                aside: Some(aside),
-                ..
-            } => write!(
-                f,
-                "swap: {live:?} becomes {aside:?}, {incoming:?} becomes {live:?}"
-            ),
-            Self::Swap { incoming, live, .. } => write!(f, "rename {incoming:?} to {live:?}"),
-            Self::StageSnapshot {
-                service, artifact, ..
-            } => write!(f, "write {artifact} beside the data of service {service}"),
-            Self::ReplaceFiles {
-                service,
-                incoming,
-                aside,
-                ..
-            } => write!(
-                f,
-                "stop service {service}, put what is in {incoming} in the place of its files, which are kept in {aside}, start it"
-            ),
-            Self::CompareKeys { service, .. } => {
-                write!(
-                    f,
-                    "compare what service {service} has loaded with the backup's facts"
-                )
-            }
-            Self::FillVolume {
-                artifact, volume, ..
-            } => write!(f, "write {artifact} into the new volume {volume}"),
-            Self::RemoveFiles {
-                service, folder, ..
-            } => write!(f, "remove the files kept in {folder} of service {service}"),
-            Self::DropDatabase { service, name } => {
-                write!(f, "drop database {name:?} of service {service}")
-            }
-            _ => self.of_volumes(f),
-        }
-    }
-}
-
-fn names_of(standstill: &Standstill) -> String {
-    let names = standstill.containers.iter();
-    let names: Vec<&str> = names.map(|one| one.container_name.as_str()).collect();
-    names.join(", ")
-}
-
 impl Step {
     /// Whether it is taken however the steps before it ended.
     pub(super) fn is_always_taken(&self) -> bool {
@@ -425,155 +398,6 @@ impl Step {
         match self {
             Self::Swap { service, .. } | Self::ReplaceFiles { service, .. } => Some(service),
             _ => None,
-        }
-    }
-
-    /// The steps around volumes and folders.
-    fn of_volumes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Quiesce { standstill } if standstill.containers.is_empty() => {
-                f.write_str("write down on the engine what is to be put right if this dies")
-            }
-            Self::Quiesce { standstill } => {
-                let done: Vec<String> = standstill
-                    .containers
-                    .iter()
-                    .rev()
-                    .map(|one| match one.how {
-                        Quiesce::Stop => format!("stop {}", one.container_name),
-                        Quiesce::Pause => format!("pause {}", one.container_name),
-                    })
-                    .collect();
-                f.write_str(&done.join(", "))
-            }
-            Self::Resume { standstill } | Self::StartAgain { standstill, .. }
-                if standstill.containers.is_empty() =>
-            {
-                f.write_str("remove that record")
-            }
-            Self::StartAgain {
-                standstill,
-                health,
-                seconds,
-            } => {
-                write!(f, "start again {}", names_of(standstill))?;
-                let waited: Vec<&str> = health
-                    .iter()
-                    .map(|one| one.container_name.as_str())
-                    .collect();
-                write!(
-                    f,
-                    ", wait until these are well, {seconds} seconds at most: {}",
-                    waited.join(", ")
-                )
-            }
-            Self::BackUpFirst {
-                artifacts,
-                repository,
-            } => {
-                let names: Vec<String> = artifacts.iter().map(ToString::to_string).collect();
-                write!(f, "back up {} to {repository} first", names.join(", "))
-            }
-            Self::CreateVolume { volume } => write!(f, "create volume {}", volume.name),
-            Self::FillTree { artifact, place } => write!(f, "write {artifact} into {place}"),
-            Self::StageTree {
-                artifact, place, ..
-            } => write!(f, "write {artifact} beside what {place} holds"),
-            Self::CopyTree { from, to } => {
-                write!(
-                    f,
-                    "copy what {from} holds to {to}, read the copy, compare the two"
-                )
-            }
-            Self::RemoveVolume { name } => write!(f, "remove volume {name}"),
-            Self::SwapTree { tree } => {
-                write!(f, "put it in the place of what {} holds", tree.place)
-            }
-            Self::RemoveTree { place, .. } => {
-                write!(f, "remove from {place} what it held before")
-            }
-            Self::Resume { standstill } => write!(f, "start again {}", names_of(standstill)),
-            _ => self.of_drills(f),
-        }
-    }
-
-    /// The steps of a drill alone.
-    fn of_drills(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StartThrowaway { service, image } => write!(
-                f,
-                "start a throwaway server for service {service} from {image}, with no network"
-            ),
-            Self::StartOnSnapshot {
-                service,
-                artifact,
-                image,
-            } => write!(
-                f,
-                "write {artifact} into a throwaway volume and start a server on it for service {service} from {image}, with \
-                 no network"
-            ),
-            Self::ProveTree { artifact } => write!(
-                f,
-                "write {artifact} into a throwaway volume, read it from there, compare it with the backup's facts"
-            ),
-            Self::WriteFiles { folder } => {
-                write!(f, "write the project's files into {folder}")
-            }
-            Self::CheckFiles => f.write_str(
-                "read the archive of the project's files to its end, compare it with the backup's facts",
-            ),
-            Self::CheckIndexes { service, database } => write!(
-                f,
-                "let amcheck read the indexes of {database:?} in service {service}"
-            ),
-            Self::CheckRestored { check, artifact } => write!(f, "ask {artifact}: {check}"),
-            Self::RecordProof { repository } => {
-                write!(f, "write the proof beside the backup in {repository}")
-            }
-            Self::RemoveThrowaways => f.write_str("remove the throwaway servers and their volumes"),
-            _ => self.of_recoveries(f),
-        }
-    }
-
-    /// The steps of a recovery alone.
-    fn of_recoveries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LoadImages { file } => write!(f, "load the images of {}", file.display()),
-            Self::PullImage {
-                service,
-                image,
-                digest,
-            } => {
-                let reference = digest.as_ref().unwrap_or(image);
-                write!(f, "pull {reference} for service {service}")
-            }
-            Self::CreateNetwork { network } => write!(f, "create network {}", network.name()),
-            Self::StartCluster {
-                service,
-                image,
-                place,
-                ..
-            } => write!(
-                f,
-                "make a cluster in {place} and start a server on it for service {service} from {image}, with no network"
-            ),
-            Self::StartOnStore {
-                service,
-                artifact,
-                image,
-                place,
-                ..
-            } => write!(
-                f,
-                "write {artifact} into {place} and start a server on it for service {service} from {image}, with no network"
-            ),
-            Self::EndServer { service } => write!(
-                f,
-                "end the server for service {service} cleanly, so that all of it is on the disk"
-            ),
-            Self::FinishStore { place, .. } => write!(f, "let {place} stand"),
-            _ => Ok(()),
         }
     }
 }

@@ -299,15 +299,15 @@ pub(super) struct Verify {
 }
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("target").required(true).args(["name", "in_place"]))]
+#[command(group = clap::ArgGroup::new("target").args(["name", "in_place"]))]
 pub(super) struct Restore {
     /// The backup
     #[arg(value_name = "BACKUP")]
     pub backup: String,
-    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE, volume/NAME), folder or database; repeatable
+    /// Only this artifact (postgres/SERVICE/db/DATABASE, redis/SERVICE, volume/NAME), folder, database or table (DATABASE:SCHEMA.TABLE); repeatable
     #[arg(long, value_name = "A")]
     pub only: Vec<String>,
-    /// Restore one database under a new name, or one Redis snapshot or volume into a new volume
+    /// Restore one database under a new name, one Redis snapshot or volume into a new volume, or tables into this schema
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Put it in the place of what serves now, which is kept aside

@@ -4,7 +4,7 @@ use crate::cli::args::Restore;
 use crate::cli::confirm::confirm;
 use crate::cli::output::{Output, harmless};
 use crate::cli::session::Session;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::BackupId;
 use crate::operation::restore::{Kept, RestoreReport, RestoreRequest, Target, restore};
 use crate::operation::step::Step;
@@ -17,6 +17,7 @@ pub(super) async fn run(
     arguments: Restore,
     output: &Output,
 ) -> Result<ExitCode> {
+    check_target(&arguments)?;
     let repository = session.repository().await?;
     let entry = repository.resolve(&arguments.backup, None).await?;
     // The project's files come back before there is anything on the engine, or an engine.
@@ -31,7 +32,8 @@ pub(super) async fn run(
         only: arguments.only.clone(),
         target: match &arguments.name {
             Some(name) => Target::As(name.clone()),
-            None => Target::InPlace,
+            None if arguments.in_place => Target::InPlace,
+            None => Target::Beside,
         },
         into: arguments.into.clone(),
         sources: sources.clone(),
@@ -59,10 +61,27 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Tables have a place of their own where nobody names one; nothing else has.
+fn check_target(arguments: &Restore) -> Result<()> {
+    let has_target = arguments.name.is_some() || arguments.in_place;
+    if has_target || arguments.only.iter().any(|only| only.contains(':')) {
+        return Ok(());
+    }
+    Err(
+        Error::usage("it is not said where the backup is to be restored to")
+            .hint("--as NAME restores beside, --in-place replaces what serves"),
+    )
+}
+
 fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &Output) {
-    let target = match &arguments.name {
-        Some(name) => format!(" as {name}"),
-        None => " in place".to_owned(),
+    let schema = report.plan.steps.iter().find_map(|step| match step {
+        Step::Carry { schema, .. } => Some(schema),
+        _ => None,
+    });
+    let target = match (&arguments.name, schema) {
+        (_, Some(schema)) => format!(" into the schema {}", harmless(schema)),
+        (Some(name), None) => format!(" as {name}"),
+        (None, None) => " in place".to_owned(),
     };
     let has = |wanted: fn(&Step) -> bool| report.plan.steps.iter().any(wanted);
     let how = if has(|step| {
@@ -90,6 +109,7 @@ fn print(report: &RestoreReport, reference: &str, arguments: &Restore, output: &
         "backup": reference,
         "kept": report.kept,
         "safety": report.safety,
+        "schema": schema,
         "seconds": report.duration.as_secs_f64(),
     });
     output.result("restore", &value, &lines.join("\n"));

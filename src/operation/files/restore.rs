@@ -30,7 +30,7 @@ pub(in crate::operation) fn asked_alone<'a>(
     match &request.target {
         _ if artifact.name != ArtifactName::Files => Ok(None),
         Target::As(folder) => Ok(Some((artifact, Path::new(folder)))),
-        Target::InPlace => Err(in_place()),
+        Target::InPlace | Target::Beside => Err(in_place()),
     }
 }
 

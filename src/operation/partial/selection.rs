@@ -88,6 +88,11 @@ pub fn select_table(pattern: &str, dumps: &TablesByDump) -> Result<Selected> {
     }
 }
 
+/// Whether `pattern` begins with a name of this dump and a colon.
+pub(in crate::operation) fn names_table_of(pattern: &str, artifact: &ArtifactName) -> bool {
+    table_parts(pattern, artifact).is_some()
+}
+
 /// What is left of `pattern` behind each way of writing the name of a dump and a colon.
 fn table_parts<'p>(pattern: &'p str, artifact: &ArtifactName) -> Option<&'p str> {
     let ArtifactName::Database { database, .. } = artifact else {

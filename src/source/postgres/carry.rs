@@ -7,6 +7,10 @@ use super::quote::{conninfo, identifier, literal};
 use super::server::Server;
 use crate::docker::exec::Transport;
 use crate::error::{Error, Result};
+use std::time::Duration;
+
+/// Nothing is printed while rows pass: this bounds the whole way, for one that hangs.
+const IDLE_LIMIT: Duration = Duration::from_hours(12);
 
 /// Tables that are carried, each with its schema and name.
 type Tables<'a> = &'a [(&'a str, &'a str)];
@@ -68,6 +72,10 @@ begin
       and not exists (select from pg_depend o where o.classid = 'pg_class'::regclass and o.objid = s.oid
                       and o.deptype in ('a', 'i') and o.refobjid in (select oid from lifeboat_moving))
     union all
+    -- Who owns a table can read it where it goes.
+    select distinct format('grant usage on schema %I to %I', target, pg_get_userbyid(c.relowner))
+    from pg_class c where c.oid in (select oid from lifeboat_moving)
+    union all
     select format('alter table %s set schema %I', m.oid::regclass, target) from lifeboat_moving m
   loop
     execute statement;
@@ -78,6 +86,7 @@ $cut$";
 impl Server {
     /// Moves `tables` of the side database, with their partitions, into its new schema `schema`, and takes from them what
     /// ties them to what stays: foreign keys, triggers, rules, policies, publications, defaults from others' sequences.
+    /// Their owners may use the schema.
     ///
     /// # Errors
     /// Where there is no such table, or two of them would have one name; nothing is changed then.
@@ -117,7 +126,8 @@ impl Server {
         // A quoted name is a pattern that nothing else fits.
         let command = self
             .program(&["sh", "-c", CARRY, "sh", &from, &to])
-            .env("LIFEBOAT_SCHEMA", identifier(schema));
+            .env("LIFEBOAT_SCHEMA", identifier(schema))
+            .idle_timeout(IDLE_LIMIT);
         let engine = self.engine();
         let container = &self.service().container_id;
         let mut producer = engine.produce(container, &command, Transport::Raw).await?;

@@ -84,7 +84,8 @@ impl Names<'_> {
     }
 }
 
-async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Differences> {
+/// Compares rows and sequences.
+pub(super) async fn compare_relations(session: &Session, dump: &DumpFacts) -> Result<Differences> {
     let mut differences = Differences::default();
     let names = Names {
         session,
@@ -127,6 +128,11 @@ async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Differe
             }
         }
     }
+    Ok(differences)
+}
+
+async fn compare_contents(session: &Session, dump: &DumpFacts) -> Result<Differences> {
+    let mut differences = compare_relations(session, dump).await?;
     let objects: i64 = session
         .query_one("select count(*) from pg_largeobject_metadata", &[])
         .await?

@@ -14,6 +14,7 @@ mod recognise;
 mod server;
 mod session;
 mod swap;
+mod tables;
 
 pub use compare::Differences;
 pub use dump::{Capture, DUMP_MEDIA_TYPE, DatabaseFacts, GLOBALS_MEDIA_TYPE, database_facts};
@@ -26,3 +27,4 @@ pub use recognise::{data_folders, is_postgres, might_be_postgres};
 pub use server::{Database, Server, Survey};
 pub use session::Session;
 pub use swap::{Marked, Role, derived_name, drop_database, marked, set_aside, swap};
+pub use tables::{OfTables, Relation, of_tables};

@@ -17,6 +17,15 @@ const WORTH_A_STREAM: u64 = 8;
 pub struct List(Vec<u32>);
 
 impl List {
+    pub(super) fn of(entries: Vec<u32>) -> Self {
+        Self(entries)
+    }
+
+    /// Whether it is too long for a program's environment.
+    pub fn is_too_long(&self) -> bool {
+        self.to_text().len() > LONGEST_LIST
+    }
+
     /// The form of `pg_restore --use-list`.
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
