@@ -4,8 +4,9 @@ use crate::support::second_engine::SecondEngine;
 use crate::support::server::{Place, Ran, docker, unique, wait_for};
 use crate::support::soak;
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// What the stack's servers and its application run.
@@ -572,4 +573,122 @@ fn what_cannot_come_back_is_named_and_the_rest_comes_back() {
     let read = compose(&["exec", "-T", "cache", "cat", "/files/one"]);
     compose(&["down", "--volumes", "--timeout", "0"]);
     assert_eq!(read, "one\n");
+}
+
+/// A registry on this machine; gone with what it holds on drop.
+struct Registry {
+    child: Child,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let settings = serde_json::json!({
+            "version": 0.1,
+            "storage": {"filesystem": {"rootdirectory": folder.path()}},
+            "http": {"addr": address},
+            "log": {"level": "error"},
+        });
+        // JSON is YAML.
+        let file = folder.path().join("settings.yml");
+        fs::write(&file, settings.to_string()).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tests/lab/lab programs");
+        wait_for("the registry answers", || {
+            TcpStream::connect(&address).is_ok()
+        });
+        Self {
+            child,
+            address,
+            _folder: folder,
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_image_that_the_engine_lacks_is_pulled_by_its_digest() {
+    let registry = Registry::start();
+    let place = Place::new();
+    let name = unique("pulled");
+    let image = format!("{}/{name}:8.0", registry.address);
+    // Of its own, so that the engine has it under no other name.
+    let made = |label: &str| {
+        let label = format!("LABEL made={name}-{label}");
+        let made = docker(&["create", "lifeboat-lab/redis:8.0"]);
+        docker(&["commit", "--change", &label, &made, &image]);
+        docker(&["rm", &made]);
+        docker(&["push", "--quiet", &image]);
+        docker(&["image", "inspect", "--format", "{{.Id}}", &image])
+    };
+    let first = made("first");
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        "services:\n  cache:\n    image: {image}\n    volumes: ['data:/data']\nvolumes: {{data: {{}}}}\n"
+    );
+    fs::write(folder.path().join("compose.yaml"), text).unwrap();
+    let compose = |arguments: &[&str]| {
+        let mut command = Command::new("docker");
+        command.args(["compose", "--project-name", &name]);
+        let output = command.args(arguments).current_dir(folder.path()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    compose(&["up", "-d"]);
+    wait_for("Redis answers", || {
+        let ask = [
+            "exec",
+            &format!("{name}-cache-1"),
+            "redis-cli",
+            "set",
+            "greeting",
+            "hello",
+        ];
+        Command::new("docker")
+            .args(ask)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
+    place.run(&["backup", &name]).expect_code(0);
+    compose(&["down", "--volumes", "--timeout", "0"]);
+    docker(&["rmi", "--force", &image]);
+    // Under the same name there is another one by now.
+    let second = made("second");
+    docker(&["rmi", "--force", &image]);
+    assert_ne!(first, second);
+    place
+        .run(&["recover", &name, "--no-pull"])
+        .expect_code(1)
+        .says(&["does not have the image", &image]);
+    place
+        .run(&["recover", &name, "--plan"])
+        .expect_code(0)
+        .says(&["would pull", "@sha256:"]);
+    place.run(&["recover", &name]).expect_code(0);
+    let pulled = docker(&["image", "inspect", "--format", "{{.Id}}", &image]);
+    assert_eq!(pulled, first);
+    compose(&["up", "-d"]);
+    let read = compose(&["exec", "-T", "cache", "redis-cli", "get", "greeting"]);
+    compose(&["down", "--volumes", "--timeout", "0"]);
+    docker(&["rmi", "--force", &image]);
+    assert_eq!(read, "hello\n");
 }

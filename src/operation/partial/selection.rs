@@ -42,6 +42,7 @@ pub fn select_table(pattern: &str, dumps: &TablesByDump) -> Result<Selected> {
     for (artifact, tables) in dumps {
         fitting.extend(table_parts(pattern, artifact).map(|part| (artifact, tables, part)));
     }
+    let names_a_dump = !fitting.is_empty();
     let searched = match fitting.is_empty() {
         false => fitting,
         true => dumps
@@ -64,6 +65,11 @@ pub fn select_table(pattern: &str, dumps: &TablesByDump) -> Result<Selected> {
         );
     }
     if parsed.is_empty() {
+        if let Some((database, _)) = pattern.split_once(':')
+            && !names_a_dump
+        {
+            return Err(unknown_database(database, dumps));
+        }
         TableName::parse(first)?;
     }
     let mut found: Vec<Selected> = parsed
@@ -107,6 +113,13 @@ fn table_parts<'p>(pattern: &'p str, artifact: &ArtifactName) -> Option<&'p str>
         .iter()
         .filter_map(|form| pattern.strip_prefix(form.as_str())?.strip_prefix(':'));
     behind.next()
+}
+
+/// There is no such database: those that there are.
+fn unknown_database(database: &str, dumps: &TablesByDump) -> Error {
+    let names: Vec<String> = dumps.keys().map(ToString::to_string).collect();
+    Error::usage(format!("the backup has no database {database:?}"))
+        .hint(format!("it holds {}", names.join(", ")))
 }
 
 /// There is no such table: the nearest that there are, written so that they will do.
@@ -335,6 +348,7 @@ mod tests {
                 "postgres/other/db/logs:public.lines",
             ),
             ("shared", "postgres/main/db/a%3Ab:public.shared"),
+            ("no-such-database:public.invoices", "postgres/other/db/logs"),
         ] {
             let error = select_table(pattern, &dumps()).unwrap_err();
             assert_eq!(error.kind(), crate::error::Kind::Usage, "{pattern}");
