@@ -270,7 +270,11 @@ fn what_cannot_be_drilled_is_said_before_anything_is_made() {
         ),
         (&["--report", "r.pdf"], 2, &["r.pdf", ".html"]),
         (&["--report", "nowhere/r.html"], 2, &["nowhere"]),
-        (&["--stack", "another"], 10, &["no complete backup"]),
+        (
+            &["--stack", "another"],
+            10,
+            &["holds no backup of \"another\""],
+        ),
         (&["latest~5"], 10, &["latest~5"]),
         (&["latest", "--pick", "oldest"], 2, &["--pick"]),
     ] {

@@ -329,12 +329,13 @@ fn tables_of_an_encrypted_backup_come_into_another_stack_and_what_differs_there_
         "create table a_first as select n from generate_series(1, 9) n; \
          insert into invoices (customer, amount) select 1, n from generate_series(1, 5) n",
     );
-    let mut place = Place::without_repository();
-    let passphrase = "five small boats on the grey sea".to_owned();
-    place
-        .env
-        .insert("LIFEBOAT_PASSPHRASE".to_owned(), passphrase);
-    place.configure("[encryption]\npassphrase = { env = \"LIFEBOAT_PASSPHRASE\" }\n");
+    let place = Place::without_repository();
+    let generate = ["key", "generate", "--output", "key", "--json"];
+    let key = place.run(&generate).expect_code(0).json();
+    place.configure(&format!(
+        "[encryption]\nrecipients = [{}]\nidentity = {{ file = \"key\" }}\n",
+        key["public_key"]
+    ));
     place.init();
     place.run(&["backup", &live.stack]).expect_code(0);
     let latest = format!("{}/latest", live.stack);
