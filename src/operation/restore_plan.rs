@@ -81,6 +81,30 @@ pub(super) struct Incoming {
     pub side: String,
 }
 
+/// Every database of a backup, on its way into a cluster that has nothing yet.
+pub(super) fn all_incoming(
+    backup: &Backup,
+    facts: &Facts,
+    run: &BackupId,
+) -> Result<Vec<Incoming>> {
+    let mut incoming = Vec::new();
+    for artifact in &backup.manifest().artifacts {
+        let ArtifactName::Database { database, .. } = &artifact.name else {
+            continue;
+        };
+        let facts = facts.0.get(&artifact.name.to_string());
+        let facts = facts.ok_or_else(|| {
+            Error::damaged(format!("the facts say nothing about {}", artifact.name))
+        })?;
+        incoming.push(Incoming {
+            artifact: artifact.clone(),
+            facts: postgres::database_facts(facts)?,
+            side: derived_name(database, "restoring", run.as_str()),
+        });
+    }
+    Ok(incoming)
+}
+
 /// The PostgreSQL servers that take part, by service.
 pub(super) type Servers = BTreeMap<String, (Server, Capability)>;
 

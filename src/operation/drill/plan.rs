@@ -2,15 +2,15 @@
 
 use super::questions::target;
 use super::{DrillRequest, ImageUsed};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::manifest::{BackupId, Facts};
 use crate::operation::Context;
 use crate::operation::bases::{Basis, Images};
 use crate::operation::plan::Plan;
-use crate::operation::restore_plan::Incoming;
+use crate::operation::restore_plan::{Incoming, all_incoming};
 use crate::operation::step::Step;
 use crate::repository::Backup;
-use crate::source::postgres::{database_facts, derived_name};
+use crate::source::postgres::derived_name;
 use crate::stack::{ArtifactName, SourceKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ impl Planner<'_> {
         };
         let bases = images.find().await?.whole();
         let bases = bases.map_err(|error| self.request.unproven(error))?;
-        let incoming = self.incoming()?;
+        let incoming = all_incoming(self.backup, self.facts, self.run)?;
         let artifacts = &self.backup.manifest().artifacts;
         let mut steps: Vec<Step> = artifacts
             .iter()
@@ -157,26 +157,6 @@ impl Planner<'_> {
                 },
             ]);
         }
-    }
-
-    /// The databases of the backup, with their facts.
-    fn incoming(&self) -> Result<Vec<Incoming>> {
-        let mut incoming = Vec::new();
-        for artifact in &self.backup.manifest().artifacts {
-            let ArtifactName::Database { database, .. } = &artifact.name else {
-                continue;
-            };
-            let facts = self.facts.0.get(&artifact.name.to_string());
-            let facts = facts.ok_or_else(|| {
-                Error::damaged(format!("the facts say nothing about {}", artifact.name))
-            })?;
-            incoming.push(Incoming {
-                artifact: artifact.clone(),
-                facts: database_facts(facts)?,
-                side: derived_name(database, "restoring", self.run.as_str()),
-            });
-        }
-        Ok(incoming)
     }
 }
 

@@ -15,11 +15,11 @@ use crate::operation::homes::{DataHome, recorded};
 use crate::operation::journal::{self, Past};
 use crate::operation::new_cluster::globals;
 use crate::operation::plan::Plan;
-use crate::operation::restore_plan::Incoming;
+use crate::operation::restore_plan::{Incoming, all_incoming};
 use crate::operation::step::Step;
 use crate::operation::trees::{BEFORE, RESTORING, Trees};
 use crate::repository::Backup;
-use crate::source::postgres::{database_facts, derived_name};
+use crate::source::postgres::derived_name;
 use crate::stack::{ArtifactName, SourceKind, Volume};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -80,7 +80,7 @@ impl Planner<'_> {
         let past = self.past();
         let (mut stores, mut kept) = (Vec::new(), Vec::new());
         let mut filling = Vec::new();
-        let incoming = self.incoming()?;
+        let incoming = all_incoming(self.backup, self.facts, self.run)?;
         for store in sorted.stores {
             match self.present(&store.place, &past).await? {
                 Present::Finished => kept.push(store.place),
@@ -334,29 +334,6 @@ impl Planner<'_> {
         // The empty one that the new cluster began with.
         steps.extend(aside.map(|name| Step::DropDatabase { service, name }));
         steps
-    }
-
-    /// The databases of the backup, with their facts.
-    fn incoming(&self) -> Result<Vec<Incoming>> {
-        let artifacts = self.backup.manifest().artifacts.iter();
-        let databases =
-            artifacts.filter(|artifact| matches!(artifact.name, ArtifactName::Database { .. }));
-        databases
-            .map(|artifact| {
-                let ArtifactName::Database { database, .. } = &artifact.name else {
-                    return Err(Error::failed(format!("{} is no database", artifact.name)));
-                };
-                let facts = self.facts.0.get(&artifact.name.to_string());
-                let facts = facts.ok_or_else(|| {
-                    Error::damaged(format!("the facts say nothing about {}", artifact.name))
-                })?;
-                Ok(Incoming {
-                    artifact: artifact.clone(),
-                    facts: database_facts(facts)?,
-                    side: derived_name(database, "restoring", self.run.as_str()),
-                })
-            })
-            .collect()
     }
 
     /// The images that are there, and the steps that bring the others.
