@@ -9,6 +9,7 @@ use super::standing::Anew;
 use super::step::Step;
 use super::trees::Trees;
 use crate::docker::lock::StackLock;
+use crate::docker::quiesce::Standstill;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::manifest::{Artifact, BackupId};
@@ -53,6 +54,18 @@ impl TreeWork<'_> {
             .ok_or_else(|| Error::failed("this run has no backup to read from"))
     }
 
+    /// Those who are started on what was put in place, or stopped again.
+    fn anew<'s>(&'s self, image: &'s str, standstill: &'s Standstill) -> Anew<'s> {
+        Anew {
+            context: self.context(),
+            run: self.snapshots.run,
+            stack: &self.stack.name,
+            image,
+            standstill,
+            observer: self.snapshots.observer,
+        }
+    }
+
     pub(super) async fn perform(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Quiesce { standstill } => {
@@ -78,15 +91,8 @@ impl TreeWork<'_> {
                 seconds,
             } => {
                 let image = some_image(self.context(), self.stack).await?;
-                let anew = Anew {
-                    context: self.context(),
-                    run: self.snapshots.run,
-                    stack: &self.stack.name,
-                    image: &image,
-                    standstill,
-                    observer: self.snapshots.observer,
-                };
-                anew.start(health, Duration::from_secs(*seconds)).await?;
+                let limit = Duration::from_secs(*seconds);
+                self.anew(&image, standstill).start(health, limit).await?;
                 self.trees.let_go().await;
                 Ok(())
             }
@@ -142,15 +148,7 @@ impl TreeWork<'_> {
             // Not everything came up on what was put in place: what did is stopped for putting the old back.
             Step::StartAgain { standstill, .. } => {
                 let image = some_image(self.context(), self.stack).await?;
-                let anew = Anew {
-                    context: self.context(),
-                    run: self.snapshots.run,
-                    stack: &self.stack.name,
-                    image: &image,
-                    standstill,
-                    observer: self.snapshots.observer,
-                };
-                anew.stop().await
+                self.anew(&image, standstill).stop().await
             }
             Step::Quiesce { standstill } => {
                 let run = self.snapshots.run.as_str();
